@@ -1,0 +1,72 @@
+"""bbnn-uq: uncertainty estimation for neural networks with binary weights.
+
+Names are loaded when they are first used, so that importing the package is instant and the
+command line can show its help without loading torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bbnn_uq import data, metrics, models, plots
+    from bbnn_uq.inference import predict
+    from bbnn_uq.networks import draw
+    from bbnn_uq.optim import BayesBiNN
+    from bbnn_uq.posterior import (
+        BernoulliPosterior,
+        CollapsedPosteriorWarning,
+        PosteriorFormatError,
+        load,
+    )
+    from bbnn_uq.predictive import Predictive
+    from bbnn_uq.report import Report, evaluate
+    from bbnn_uq.training import fit
+
+__all__ = [
+    "BayesBiNN",
+    "BernoulliPosterior",
+    "CollapsedPosteriorWarning",
+    "PosteriorFormatError",
+    "Predictive",
+    "Report",
+    "data",
+    "draw",
+    "evaluate",
+    "fit",
+    "load",
+    "metrics",
+    "models",
+    "plots",
+    "predict",
+]
+
+__version__ = importlib.metadata.version("bbnn-uq")
+
+_HOMES = {
+    "BayesBiNN": "optim",
+    "BernoulliPosterior": "posterior",
+    "CollapsedPosteriorWarning": "posterior",
+    "PosteriorFormatError": "posterior",
+    "Predictive": "predictive",
+    "Report": "report",
+    "draw": "networks",
+    "evaluate": "report",
+    "fit": "training",
+    "load": "posterior",
+    "predict": "inference",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"bbnn_uq.{_HOMES[name]}"), name)
+    if name in __all__:
+        return importlib.import_module(f"bbnn_uq.{name}")
+    raise AttributeError(f"module 'bbnn_uq' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
