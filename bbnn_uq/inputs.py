@@ -1,0 +1,179 @@
+"""Inputs in all the forms that people have them, and the normalisation that goes with a posterior.
+
+A posterior's ``metadata["normalisation"]``, when it is there, holds the mean and standard
+deviation of the training inputs by feature or image channel. Everything that a model with that
+posterior is shown goes through the same transform, out-of-distribution inputs included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sized
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+__all__ = [
+    "all_inputs",
+    "check_device",
+    "compute_normalisation",
+    "labelled_data",
+    "normalise",
+    "seeded_torch",
+]
+
+
+def all_inputs(inputs: Any) -> Tensor:
+    """The inputs as one CPU tensor (N, ...): from a tensor, array, Dataset or DataLoader.
+
+    Datasets and loaders may give inputs alone or (input, label) pairs; labels are dropped.
+
+    Raises:
+        TypeError: the inputs are of none of these kinds, or hold no numbers.
+        ValueError: there are none, or some are NaN or infinite.
+
+    Example:
+        >>> all_inputs(np.zeros((2, 3), dtype=np.float32)).shape
+        torch.Size([2, 3])
+    """
+    if isinstance(inputs, DataLoader):
+        tensor = _concatenated([_first(batch) for batch in inputs])
+    elif isinstance(inputs, Dataset):
+        if not isinstance(inputs, Sized):
+            raise TypeError("inputs is a Dataset without a length; pass a DataLoader of it")
+        items = [torch.as_tensor(_first(inputs[i])) for i in range(len(inputs))]
+        tensor = torch.stack(items) if items else torch.empty(0)
+    else:
+        tensor = _as_tensor(inputs, "inputs")
+    return _checked_inputs(tensor.detach().cpu(), "inputs")
+
+
+def labelled_data(data: Any, name: str = "data") -> tuple[Tensor, Tensor] | DataLoader | Dataset:
+    """Training data as a pair of CPU tensors (x, y), or as the Dataset or DataLoader it is.
+
+    Raises:
+        TypeError: it is neither, or the labels are no integers.
+        ValueError: the lengths differ, it is empty, or inputs are NaN or infinite.
+    """
+    if isinstance(data, (DataLoader, Dataset)):
+        return data
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(
+            f"{name} must be a DataLoader, a Dataset or a pair (x, y), got {type(data).__name__}"
+        )
+    x = _checked_inputs(_as_tensor(data[0], f"{name} x"), f"{name} x")
+    y = _as_tensor(data[1], f"{name} y")
+    if y.is_floating_point() or y.is_complex() or y.dtype is torch.bool:
+        raise TypeError(f"{name} y must hold integer class numbers, got {y.dtype}")
+    y = y.long()  # torch has no arithmetic for some unsigned types
+    if y.ndim != 1 or len(y) != len(x):
+        raise ValueError(
+            f"{name} y must have shape ({len(x)},), one label per input, got {tuple(y.shape)}"
+        )
+    if int(y.min()) < 0:
+        raise ValueError(f"{name} y must hold class numbers from 0 on, got {int(y.min())}")
+    return x, y
+
+
+def compute_normalisation(x: Tensor) -> dict[str, list[float]]:
+    """Mean and standard deviation of the training inputs, as JSON values.
+
+    By channel for images (N, C, H, W), by feature for vectors (N, F). A feature that never
+    varies keeps its scale (standard deviation 1).
+
+    Example:
+        >>> compute_normalisation(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))
+        {'mean': [1.0, 5.0], 'std': [1.0, 1.0]}
+    """
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    values = x.double()
+    mean, std = values.mean(dim=axes), values.std(dim=axes, correction=0)
+    return {"mean": mean.tolist(), "std": torch.where(std > 0, std, 1.0).tolist()}
+
+
+def normalise(x: Tensor, normalisation: dict[str, list[float]] | None) -> Tensor:
+    """(x − mean) / std along the channel axis, or ``x`` itself when there is no normalisation.
+
+    Raises:
+        ValueError: the inputs have another number of channels or features.
+
+    Example:
+        >>> normalise(torch.tensor([[2.0]]), {"mean": [1.0], "std": [0.5]})
+        tensor([[2.]])
+    """
+    if normalisation is None:
+        return x
+    channels = len(normalisation["mean"])
+    if x.ndim < 2 or x.shape[1] != channels:
+        raise ValueError(
+            f"inputs of shape {tuple(x.shape)} do not fit the posterior, whose normalisation "
+            f"has {channels} channels or features on axis 1"
+        )
+    shape = (channels,) + (1,) * (x.ndim - 2)
+    x = x if x.is_floating_point() else x.float()
+    mean = torch.tensor(normalisation["mean"], dtype=x.dtype, device=x.device).view(shape)
+    std = torch.tensor(normalisation["std"], dtype=x.dtype, device=x.device).view(shape)
+    return (x - mean) / std
+
+
+def check_device(device: torch.device | str | None) -> torch.device:
+    """The device asked for, or a GPU when there is one and the CPU otherwise.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None
+    return wanted
+
+
+@contextlib.contextmanager
+def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed torch's global stream, which dropout reads, and give it back as it was."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _first(item: Any) -> Any:
+    return item[0] if isinstance(item, (tuple, list)) else item
+
+
+def _as_tensor(values: Any, name: str) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.detach().cpu()
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must be numbers (array, tensor), got {type(values).__name__}")
+    return torch.from_numpy(np.ascontiguousarray(array).copy())
+
+
+def _concatenated(batches: list[Any]) -> Tensor:
+    return (
+        torch.cat([torch.as_tensor(batch).cpu() for batch in batches])
+        if batches
+        else (torch.empty(0))
+    )
+
+
+def _checked_inputs(x: Tensor, name: str) -> Tensor:
+    if x.ndim < 2 or x.numel() == 0:
+        raise ValueError(
+            f"{name} must have shape (N, ...) with at least one input and one feature, "
+            f"got {tuple(x.shape)}"
+        )
+    if x.is_floating_point():
+        bad = int((~torch.isfinite(x)).sum())
+        if bad:
+            raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values")
+        x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x

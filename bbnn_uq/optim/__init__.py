@@ -1,0 +1,5 @@
+"""Optimizers over binary weights."""
+
+from bbnn_uq.optim.bayesbinn import ESTIMATORS, BayesBiNN, bayesian_learning_rule
+
+__all__ = ["ESTIMATORS", "BayesBiNN", "bayesian_learning_rule"]
