@@ -1,0 +1,8 @@
+"""Data sets by name: embedded ones, and the user's own ``.npz`` files."""
+
+from __future__ import annotations
+
+from bbnn_uq.data.arrays import ArrayData
+from bbnn_uq.data.registry import data_names, load_data
+
+__all__ = ["ArrayData", "data_names", "load_data"]
