@@ -46,7 +46,7 @@ def mode(natural_param: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         >>> mode(torch.tensor([-0.1, 0.0]))
         tensor([-1.,  1.])
     """
-    return torch.where(natural_param >= 0, 1.0, -1.0).to(natural_param.dtype)
+    return (natural_param >= 0).to(natural_param.dtype).mul_(2.0).sub_(1.0)
 
 
 def log_sech_squared(natural_param: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
@@ -120,7 +120,7 @@ def kl_divergence(
 def hard_sample(
     natural_param: Float[Tensor, "..."], generator: torch.Generator
 ) -> Float[Tensor, "..."]:
-    """One w ∈ {−1, +1} per entry: +1 where u < σ(2λ), u ~ U[0, 1).
+    """One w ∈ {−1, +1} per entry, +1 with probability σ(2λ).
 
     For training, where speed on the parameter's device counts. Networks that must come out the
     same everywhere are drawn by :func:`bbnn_uq.draw`.
@@ -129,12 +129,8 @@ def hard_sample(
         >>> hard_sample(torch.tensor([-50.0, 50.0]), torch.Generator().manual_seed(0))
         tensor([-1.,  1.])
     """
-    uniform = torch.rand(
-        natural_param.shape, generator=generator, device=natural_param.device, dtype=torch.float32
-    )
-    return torch.where(uniform < torch.sigmoid(2.0 * natural_param), 1.0, -1.0).to(
-        natural_param.dtype
-    )
+    plus = torch.sigmoid(2.0 * natural_param)
+    return torch.bernoulli(plus, generator=generator).mul_(2.0).sub_(1.0)
 
 
 def concrete_sample(

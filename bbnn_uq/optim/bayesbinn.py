@@ -20,7 +20,7 @@ from bbnn_uq.optim.concrete import concrete
 from bbnn_uq.optim.straight_through import straight_through
 from bbnn_uq.posterior import BernoulliPosterior
 
-__all__ = ["ESTIMATORS", "BayesBiNN", "bayesian_learning_rule"]
+__all__ = ["ESTIMATORS", "BayesBiNN", "bayesian_learning_rule_"]
 
 ESTIMATORS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
     "straight_through": straight_through,
@@ -29,7 +29,7 @@ ESTIMATORS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
 """Estimator name → function (λ, *, temperature, generator) → (weights, s / N or None for 1)."""
 
 
-def bayesian_learning_rule(
+def bayesian_learning_rule_(
     natural_param: Float[Tensor, "*shape"],
     momentum_average: Float[Tensor, "*shape"],
     gradient: Float[Tensor, "*shape"],
@@ -38,44 +38,44 @@ def bayesian_learning_rule(
     lr: float,
     momentum: float,
     kl_weight: float,
-    prior_natural_param: Float[Tensor, "*shape"] | float = 0.0,
-) -> tuple[Float[Tensor, "*shape"], Float[Tensor, "*shape"]]:
-    """One step: λ ← λ − α {m̂ + ρ (λ − λ₀)} (equation 4, with a weight ρ on the KL term).
+    prior_natural_param: Float[Tensor, "*shape"] | None = None,
+) -> None:
+    """One step in place: λ ← λ − α {m̂ + ρ (λ − λ₀)} (equation 4, with a weight ρ on the KL term).
 
     m ← β m + (1 − β) ∇_μ E_q[Σ ℓ] and m̂ = m / (1 − βᵗ), a bias-corrected moving average. At ρ = 1
     and β = 0 it is the paper's λ ← (1 − α) λ − α {∇_μ E_q[Σ ℓ] − λ₀}.
 
     Args:
-        natural_param: λ.
-        momentum_average: m, zero before the first step.
+        natural_param: λ, changed.
+        momentum_average: m, zero before the first step, changed.
         gradient: an estimate of ∇_μ E_q[Σ ℓ], summed over the N data, of the shape of λ.
         step: t, counted from 1.
         lr: α.
         momentum: β, in [0, 1).
         kl_weight: ρ.
-        prior_natural_param: λ₀.
-
-    Returns:
-        The new (λ, m); the arguments are left as they are.
+        prior_natural_param: λ₀; 0 when not given.
 
     Example:
-        >>> bayesian_learning_rule(
-        ...     torch.tensor([1.0]), torch.zeros(1), torch.tensor([4.0]),
+        >>> natural_param = torch.tensor([1.0])
+        >>> bayesian_learning_rule_(
+        ...     natural_param, torch.zeros(1), torch.tensor([4.0]),
         ...     step=1, lr=0.1, momentum=0.9, kl_weight=1.0,
-        ... )[0]
+        ... )
+        >>> natural_param
         tensor([0.5000])
     """
-    average = torch.lerp(gradient, momentum_average, momentum)
-    direction = average / (1.0 - momentum**step)
-    direction = direction + kl_weight * (natural_param - prior_natural_param)
-    return natural_param - lr * direction, average
+    momentum_average.mul_(momentum).add_(gradient, alpha=1.0 - momentum)
+    natural_param.mul_(1.0 - lr * kl_weight)
+    if prior_natural_param is not None:
+        natural_param.add_(prior_natural_param, alpha=lr * kl_weight)
+    natural_param.add_(momentum_average, alpha=-lr / (1.0 - momentum**step))
 
 
 class BayesBiNN(Optimizer):
     """Optimizer that turns parameters into Bernoulli posteriors over binary weights.
 
     Each step draws weights from q, lets the closure compute the loss and its gradient g there,
-    and moves λ by :func:`bayesian_learning_rule` with ∇_μ E_q[Σ ℓ] ≈ s ⊙ g, where s is N times the
+    and moves λ by :func:`bayesian_learning_rule_` with ∇_μ E_q[Σ ℓ] ≈ s ⊙ g, where s is N times the
     estimator's scale. Afterwards the parameters hold the mode sign λ. Parameters that should
     stay real-valued belong in an ordinary optimizer beside this one, stepped after it.
 
@@ -263,7 +263,7 @@ class BayesBiNN(Optimizer):
     def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         state["step"] += 1
-        state["natural_param"], state["momentum_average"] = bayesian_learning_rule(
+        bayesian_learning_rule_(
             state["natural_param"],
             state["momentum_average"],
             gradient,
@@ -271,5 +271,5 @@ class BayesBiNN(Optimizer):
             lr=group["lr"],
             momentum=group["momentum"],
             kl_weight=group["kl_weight"],
-            prior_natural_param=state.get("prior_natural_param", 0.0),
+            prior_natural_param=state.get("prior_natural_param"),
         )

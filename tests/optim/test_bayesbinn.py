@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from bbnn_uq import BayesBiNN, BernoulliPosterior
-from bbnn_uq.optim import ESTIMATORS, bayesian_learning_rule
+from bbnn_uq.optim import ESTIMATORS, bayesian_learning_rule_
 
 together = partial(zip, strict=True)
 
@@ -18,22 +18,19 @@ together = partial(zip, strict=True)
 def plain_step(natural, average, step, gradient_at, draws, *, n, lr, beta, rho, prior, tau):
     """One step of the Bayesian learning rule, one weight at a time, in Python floats.
 
-    ``draws``: for each sample, the noise of each weight: uniform for hard draws (tau None),
-    logistic δ for relaxed ones.
+    ``draws``: for each sample, the weights that were drawn, or the logistic noise δ of relaxed
+    ones when there is a temperature.
     """
     total = [0.0] * len(natural)
-    for noise in draws:
+    for drawn in draws:
         if tau is None:
-            w = [
-                1.0 if u < 1 / (1 + math.exp(-2 * x)) else -1.0 for x, u in together(natural, noise)
-            ]
-            scale = [1.0] * len(natural)
+            w, scale = drawn, [1.0] * len(natural)
         else:
-            w = [math.tanh((x + d) / tau) for x, d in together(natural, noise)]
+            w = [math.tanh((x + d) / tau) for x, d in together(natural, drawn)]
             # 1 − tanh² = 1 / cosh², which does not cancel.
             scale = [
                 math.cosh(x) ** 2 / (tau * math.cosh((x + d) / tau) ** 2)
-                for x, d in together(natural, noise)
+                for x, d in together(natural, drawn)
             ]
         g = gradient_at(w)
         total = [t + n * s * v / len(draws) for t, s, v in together(total, scale, g)]
@@ -43,14 +40,13 @@ def plain_step(natural, average, step, gradient_at, draws, *, n, lr, beta, rho, 
     return natural, average
 
 
-def recorded_noise(estimator, shape, generator):
-    """The noise that the next draw from this generator will see, without moving it."""
+def upcoming_noise(generator, count):
+    """The logistic noise that the next draws from this generator will see."""
     twin = torch.Generator()
     twin.set_state(generator.get_state())
-    if estimator == "straight_through":
-        return torch.rand(shape, generator=twin).double().tolist()
-    uniform = torch.rand(shape, generator=twin, dtype=torch.float64)
-    return (0.5 * (uniform.log() - (1 - uniform).log())).tolist()
+    for _ in range(count):
+        uniform = torch.rand(5, generator=twin, dtype=torch.float64)
+        yield (0.5 * (uniform.log() - (1 - uniform).log())).tolist()
 
 
 @pytest.mark.parametrize("estimator", list(ESTIMATORS))
@@ -68,8 +64,11 @@ def test_steps_match_the_plain_reference(estimator, num_samples, with_prior):
         prior={"w": prior} if with_prior else None, generator=generator,
     )  # fmt: skip
 
+    seen = []
+
     def closure():
         optimizer.zero_grad()
+        seen.append(parameter.tolist())
         loss = ((parameter - target) ** 2).sum() + parameter.prod()
         loss.backward()
         return loss
@@ -81,32 +80,28 @@ def test_steps_match_the_plain_reference(estimator, num_samples, with_prior):
     assert natural == prior.tolist() if with_prior else {abs(x) for x in natural} == {0.6}
     average = [0.0] * 5
     for step in range(1, 6):
-        draws = []
-        twin = torch.Generator()
-        twin.set_state(generator.get_state())
-        for _ in range(num_samples):
-            draws.append(recorded_noise(estimator, (5,), twin))
-            torch.rand(
-                5, generator=twin,
-                dtype=torch.float32 if estimator == "straight_through" else torch.float64,
-            )  # fmt: skip
-        natural, average = plain_step(
-            natural, average, step, gradient_at, draws, n=40, lr=0.05, beta=0.8, rho=0.3,
-            prior=prior.tolist() if with_prior else [0.0] * 5,
-            tau=0.7 if estimator == "concrete" else None,
-        )  # fmt: skip
+        noise = list(upcoming_noise(generator, num_samples))
+        seen.clear()
         optimizer.step(closure)
+        hard = estimator == "straight_through"
+        natural, average = plain_step(
+            natural, average, step, gradient_at, seen if hard else noise, n=40, lr=0.05, beta=0.8,
+            rho=0.3, prior=prior.tolist() if with_prior else [0.0] * 5, tau=None if hard else 0.7,
+        )  # fmt: skip
+        assert len(seen) == num_samples
+        assert all(abs(abs(x) - 1) < 1e-12 for w in seen for x in w) == hard
         np.testing.assert_allclose(optimizer.natural_param["w"], natural, rtol=1e-9, atol=1e-9)
         assert parameter.tolist() == [1.0 if x >= 0 else -1.0 for x in natural]
 
 
 def test_rule_without_momentum_is_the_papers_equation_4():
     natural, gradient, prior = torch.randn(3, 6, dtype=torch.float64).unbind()
-    updated, _ = bayesian_learning_rule(
+    expected = (1 - 0.1) * natural - 0.1 * (gradient - prior)
+    bayesian_learning_rule_(
         natural, torch.zeros(6, dtype=torch.float64), gradient, step=1, lr=0.1, momentum=0.0,
         kl_weight=1.0, prior_natural_param=prior,
     )  # fmt: skip
-    torch.testing.assert_close(updated, (1 - 0.1) * natural - 0.1 * (gradient - prior))
+    torch.testing.assert_close(natural, expected)
 
 
 def estimated_gradient(estimator, loss_of, natural, *, draws, tau=0.5):
