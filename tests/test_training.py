@@ -1,0 +1,195 @@
+"""fit: what it learns, what it leaves alone, and what it says."""
+
+import copy
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, TensorDataset
+
+from bbnn_uq import CollapsedPosteriorWarning, fit, metrics, models, predict
+from bbnn_uq.training import binary_parameters
+
+
+def blobs(count=300, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % 3
+    centres = torch.tensor([[2.0, 0, 0, 1], [0, 2.0, 1, 0], [-2.0, -2.0, 0, 0]])
+    return centres[y] + torch.randn(count, 4, generator=generator), y
+
+
+def model():
+    return models.build("mlp:16x1", (4,), 3)
+
+
+def test_it_learns_and_sampling_pays():
+    network = model()
+    posterior = fit(network, blobs(), epochs=30, batch_size=50, normalise=True)
+    x, y = blobs(seed=1)
+    mean = predict(network, posterior, x).probs
+    mode = predict(network, posterior, x, method="mode").probs
+    assert metrics.accuracy(mean, y) > 0.87
+    assert posterior.flip_rate() > 0.005
+    assert metrics.nll(mean, y) < metrics.nll(mode, y) + 0.02
+
+
+@pytest.mark.parametrize("estimator", ["straight_through", "concrete"])
+def test_every_estimator_learns(estimator):
+    network = model()
+    posterior = fit(network, blobs(), epochs=30, batch_size=50, estimator=estimator)
+    x, y = blobs(seed=1)
+    assert metrics.accuracy(predict(network, posterior, x).probs, y) > 0.85
+    assert posterior.metadata["recipe"]["estimator"] == estimator
+
+
+def test_several_draws_a_step():
+    posterior = fit(model(), blobs(), epochs=3, num_samples=3)
+    assert posterior.metadata["recipe"]["num_samples"] == 3
+
+
+def test_the_same_seed_gives_the_same_posterior_and_the_global_stream_is_left_alone():
+    network = model()
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = fit(network, blobs(), epochs=2, seed=5)
+    assert torch.equal(state, torch.get_rng_state())
+    torch.manual_seed(2)
+    second = fit(network, blobs(), epochs=2, seed=5)
+    third = fit(network, blobs(), epochs=2, seed=6)
+    for name, value in first.natural_param.items():
+        assert torch.equal(value, second.natural_param[name])
+        assert not torch.equal(value, third.natural_param[name])
+    for name, value in first.real_state.items():
+        assert torch.equal(value, second.real_state[name])
+
+
+def test_the_users_model_is_left_unchanged():
+    network = model().eval()
+    before = copy.deepcopy(network.state_dict())
+    fit(network, blobs(), epochs=1)
+    assert not network.training
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_every_form_of_data_trains_alike():
+    class Pairs(Dataset):
+        def __len__(self):
+            return 300
+
+        def __getitem__(self, index):
+            x, y = blobs()
+            return x[index], y[index]
+
+    x, y = blobs()
+    network = model()
+    options = {"epochs": 1, "batch_size": 100}
+    arrays = fit(network, (x.numpy(), y.numpy().astype(np.int32)), **options)
+    tensors = fit(network, (x, y), **options)
+    dataset = fit(network, Pairs(), **options)
+    loader = fit(network, DataLoader(TensorDataset(x, y), batch_size=100), **options)
+    for posterior in (tensors, dataset, loader):
+        assert posterior.natural_param.keys() == arrays.natural_param.keys()
+        assert posterior.metadata["recipe"]["num_data"] == 300
+    assert all(torch.equal(v, arrays.natural_param[k]) for k, v in tensors.natural_param.items())
+
+
+def test_binary_weights_are_those_of_linear_and_convolution_layers():
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(4), nn.LayerNorm(4),
+        nn.Linear(4, 2),
+    )  # fmt: skip
+    network(torch.zeros(2, 1, 5, 5))
+    assert binary_parameters(network) == ["0.weight", "3.weight", "5.weight"]
+    x, y = torch.rand(8, 1, 5, 5), torch.arange(8) % 2
+    posterior = fit(network, (x, y), epochs=1, binary=["5.weight"])
+    assert list(posterior.natural_param) == ["5.weight"]
+    expected = {n for n, _ in [*network.named_parameters(), *network.named_buffers()]}
+    assert set(posterior.real_state) == expected - {"5.weight"}
+    with pytest.raises(ValueError, match=r"\['nope'\]"):
+        fit(network, (x, y), epochs=1, binary=["nope"])
+    with pytest.raises(ValueError, match="no linear or convolution layer"):
+        fit(nn.Flatten(), (x, y), epochs=1)
+
+
+def test_prior_is_where_training_starts_and_is_pulled_to():
+    network = model()
+    first = fit(network, blobs(), epochs=5)
+    still = fit(network, blobs(), epochs=1, prior=first, lr=0.0)
+    assert all(torch.equal(v, first.natural_param[k]) for k, v in still.natural_param.items())
+    tied = fit(network, blobs(seed=3), epochs=5, prior=first, kl_weight=5.0)
+    free = fit(network, blobs(seed=3), epochs=5, prior=first, kl_weight=0.0)
+    assert tied.kl(first) < free.kl(first)
+
+
+def test_epochs_are_reported():
+    records = []
+    x, y = blobs(seed=1)
+    fit(model(), blobs(), epochs=3, val=(x, y), on_epoch=records.append)
+    assert [record["epoch"] for record in records] == [1, 2, 3]
+    json.dumps(records)
+    assert records[-1]["loss"] < records[0]["loss"]
+    assert {"accuracy", "bits_per_weight", "flip_rate", "seconds", "val_nll"} <= records[0].keys()
+    assert 0.5 < records[-1]["val_accuracy"] <= 1.0
+
+
+def test_validation_data_change_nothing():
+    network, x_y = model(), blobs(seed=1)
+    plain = fit(network, blobs(), epochs=2)
+    watched = fit(network, blobs(), epochs=2, val=TensorDataset(*x_y))
+    assert all(torch.equal(v, watched.natural_param[k]) for k, v in plain.natural_param.items())
+
+
+def test_normalisation_is_that_of_the_training_inputs():
+    x, y = blobs()
+    posterior = fit(model(), (x * 100 + 7, y), epochs=1, normalise=True)
+    stored = posterior.metadata["normalisation"]
+    np.testing.assert_allclose(stored["mean"], (x * 100 + 7).mean(0), rtol=1e-5)
+    np.testing.assert_allclose(stored["std"], (x * 100).std(0, correction=0), rtol=1e-5)
+    assert "normalisation" not in fit(model(), (x, y), epochs=1).metadata
+
+
+def test_collapse_is_said():
+    with pytest.warns(CollapsedPosteriorWarning, match="larger kl_weight"):
+        fit(model(), blobs(), epochs=2, lr=1e4, kl_weight=0.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"epochs": 0}, ValueError, "epochs"),
+        ({"batch_size": 0}, ValueError, "batch_size"),
+        ({"lr": -1.0}, ValueError, "lr"),
+        ({"real_lr": 0.0}, ValueError, "real_lr"),
+        ({"estimator": "concret"}, ValueError, "did you mean 'concrete'"),
+        ({"seed": -3}, ValueError, "seed"),
+        ({"device": "cuda:99"}, ValueError, "device"),
+        ({"data": (torch.zeros(4, 4), torch.full((4,), 3))}, ValueError, "label 3.*3 outputs"),
+        ({"data": (torch.zeros(4, 4), torch.zeros(4))}, TypeError, "integer"),
+        ({"data": (torch.full((4, 4), np.inf), torch.zeros(4).long())}, ValueError, "finite"),
+        ({"data": torch.zeros(4, 4)}, TypeError, "pair"),
+        ({"val": torch.zeros(4, 4)}, TypeError, "val"),
+        ({"real_lr": 1e30, "lr": 1e30}, ValueError, r"lower lr or real_lr"),
+    ],
+)
+def test_bad_arguments_are_refused(options, error, match):
+    arguments = {"epochs": 3, "data": blobs()} | options
+    data = arguments.pop("data")
+    with pytest.raises(error, match=match):
+        fit(model(), data, **arguments)
+
+
+def test_an_interrupt_leaves_the_model_and_the_stream_as_they_were():
+    network = model()
+    before = copy.deepcopy(network.state_dict())
+    state = torch.get_rng_state()
+
+    def interrupt(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, blobs(), epochs=3, on_epoch=interrupt)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
