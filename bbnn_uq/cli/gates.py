@@ -1,0 +1,83 @@
+"""Gates: conditions on a report that decide the exit status, for continuous integration."""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from bbnn_uq._checks import check_choice
+
+__all__ = ["Gate", "parse_gate"]
+
+_OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A condition ``NAME OPERATOR NUMBER`` on one value of a report."""
+
+    name: str
+    symbol: str
+    bound: float
+
+    def check(self, report: dict[str, Any]) -> tuple[float | None, bool]:
+        """The report's value and whether it passes; a value that is null does not.
+
+        Args:
+            report: as :meth:`bbnn_uq.Report.to_dict` gives it.
+
+        Raises:
+            ValueError: the report has no such value.
+        """
+        value = _values(report)[check_choice(self.name, "gate", _values(report))]
+        return value, value is not None and _OPERATORS[self.symbol](value, self.bound)
+
+    def check_name(self, ood: Iterable[str], scores: Iterable[str]) -> None:
+        """Raise at once, before anything is computed, when no report could have this value."""
+        interval = {"value": None}
+        numbers = dict.fromkeys(("auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"), interval)
+        names = list(scores)
+        self.check(
+            {
+                "id": dict.fromkeys(("accuracy", "nll", "brier", "ece", "aurc"), interval),
+                "ood": {set_: {"scores": dict.fromkeys(names, numbers)} for set_ in ood},
+            }
+        )
+
+
+def parse_gate(text: str) -> Gate:
+    """Parse ``id.METRIC>=X`` or ``ood.SET.SCORE.METRIC>=X``; also <=, > and <.
+
+    Raises:
+        ValueError: it is no such condition.
+
+    Example:
+        >>> parse_gate("ood.noise.entropy.auroc >= 0.9")
+        Gate(name='ood.noise.entropy.auroc', symbol='>=', bound=0.9)
+    """
+    match = re.fullmatch(r"\s*(.+?)\s*(>=|<=|>|<)\s*([-+.\deE]+)\s*", text)
+    try:
+        if match:
+            return Gate(match[1], match[2], float(match[3]))
+    except ValueError:
+        pass
+    raise ValueError(
+        f"gate {text!r} is no condition; write it as 'id.accuracy>=0.95' or "
+        "'ood.noise.entropy.auroc>=0.9'"
+    )
+
+
+def _values(report: dict[str, Any]) -> dict[str, float | None]:
+    """Every value of a report by its gate name. Set names may hold dots; this needs no parsing."""
+    values = {
+        f"id.{metric}": entry["value"]
+        for metric, entry in report["id"].items()
+        if isinstance(entry, dict)
+    }
+    for name, entry in report["ood"].items():
+        for score, numbers in entry["scores"].items():
+            values |= {f"ood.{name}.{score}.{m}": number["value"] for m, number in numbers.items()}
+    return values

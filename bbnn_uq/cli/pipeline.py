@@ -1,0 +1,183 @@
+"""What several commands do: train on named data, and evaluate a posterior against named data."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bbnn_uq import models
+from bbnn_uq._files import atomic_path, writable_folder
+from bbnn_uq.data import ArrayData, load_data
+from bbnn_uq.inference import predict
+from bbnn_uq.posterior import BernoulliPosterior
+from bbnn_uq.predictive import Predictive, parse_score
+from bbnn_uq.report import Report, evaluate
+from bbnn_uq.training import fit
+
+__all__ = ["evaluate_posterior", "model_of", "output_folder", "train_posterior"]
+
+
+@contextmanager
+def output_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder found writable before any work, and left behind only with something in it."""
+    folder = Path(path)
+    created = [p for p in (folder, *folder.parents) if not p.exists()]
+    writable_folder(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        yield folder
+    finally:
+        for parent in created:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def train_posterior(
+    data: ArrayData,
+    *,
+    model: str,
+    dropout: float,
+    folder: Path,
+    **recipe: Any,
+) -> tuple[nn.Module, BernoulliPosterior]:
+    """Train on a data set; write ``posterior.safetensors``, ``config.json`` and ``train.jsonl``."""
+    if data.y is None or data.num_classes is None:
+        raise ValueError(f"--data {data.name!r} has no labels; add an array y of class numbers")
+    architecture = {
+        "model": model,
+        "input_shape": list(data.input_shape),
+        "num_outputs": data.num_classes,
+        "dropout": dropout,
+    }
+    network = _build(architecture, allow_import=True, seed=recipe.get("seed", 0))
+    epochs: list[dict[str, Any]] = []
+    fitted = fit(network, (data.x, data.y), normalise=True, on_epoch=epochs.append, **recipe)
+    about = {
+        "architecture": architecture,
+        "data": {
+            "name": data.name,
+            "num_inputs": len(data.x),
+            "num_classes": data.num_classes,
+            "value_range": [float(data.x.min()), float(data.x.max())],
+        },
+    }
+    posterior = replace(fitted, metadata=about | fitted.metadata)
+    _write_text(folder / "train.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
+    _write_text(folder / "config.json", json.dumps(posterior.metadata, indent=2) + "\n")
+    posterior.save(folder / "posterior.safetensors")
+    return network, posterior
+
+
+def model_of(posterior: BernoulliPosterior, name: str | None) -> nn.Module:
+    """The architecture of a posterior file, or the one named.
+
+    Raises:
+        ValueError: the file states none that is built in, and none was named.
+    """
+    stated = posterior.metadata.get("architecture")
+    if stated is None:
+        raise ValueError(
+            "the posterior's file states no architecture, so it was not written by `bbnn-uq "
+            "train`; use bbnn_uq.predict with your model"
+        )
+    if name is None and ":" in stated["model"] and "." in stated["model"].split(":")[0]:
+        raise ValueError(
+            f"the posterior is of the custom model {stated['model']!r}, and a file never says "
+            f"what to import; pass --model {stated['model']} if you trust it"
+        )
+    return _build(stated | ({"model": name} if name else {}), allow_import=name is not None)
+
+
+def evaluate_posterior(
+    model: nn.Module,
+    posterior: BernoulliPosterior,
+    *,
+    id_data: str,
+    ood_data: Sequence[str],
+    scores: Sequence[str],
+    **options: Any,
+) -> Report:
+    """Predict the ID set and every OOD set with the same networks, and measure."""
+    about = posterior.metadata.get("data", {})
+    like = {
+        "input_shape": posterior.metadata["architecture"]["input_shape"],
+        "value_range": about.get("value_range"),
+    }
+    inside = load_data(id_data, split="test", **like)
+    if inside.y is None:
+        raise ValueError(f"--id {id_data!r} has no labels; accuracy and calibration need them")
+    outside: dict[str, ArrayData] = {}
+    for name in ood_data:
+        data = load_data(name, split="test", **like)
+        if data.name in outside:
+            raise ValueError(f"--ood names two sets called {data.name!r}; rename one of the files")
+        outside[data.name] = data
+    temperatures = sorted({parse_score(score)[1] for score in scores})
+
+    def predictive(data: ArrayData, **changes: Any) -> Predictive:
+        chosen: dict[str, Any] = {"score_temperatures": temperatures} | options | changes
+        result = predict(model, posterior, data.x, **chosen)
+        return replace(result, metadata=result.metadata | {"dataset": data.name})
+
+    return evaluate(
+        predictive(inside),
+        inside.y,
+        ood={name: predictive(data) for name, data in outside.items()},
+        mode=None if options.get("method") == "mode" else predictive(inside, method="mode"),
+        scores=scores,
+    )
+
+
+def _build(architecture: dict[str, Any], *, allow_import: bool, seed: int = 0) -> nn.Module:
+    spec, shape = architecture["model"], architecture["input_shape"]
+    module_name, _, factory_name = spec.partition(":")
+    with torch.random.fork_rng([]):
+        torch.manual_seed(seed)
+        if not allow_import or module_name in ("mlp", "") or not factory_name:
+            return models.build(
+                spec, shape, architecture["num_outputs"], dropout=architecture["dropout"]
+            )
+        return _call_factory(
+            _import(module_name, factory_name),
+            {"input_shape": tuple(shape), "num_outputs": architecture["num_outputs"]},
+        )
+
+
+def _import(module_name: str, factory_name: str) -> Callable[..., Any]:
+    sys.path.insert(0, os.getcwd())  # as `python -m` does; a console script does not
+    try:
+        return getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(
+            f"--model {module_name}:{factory_name} cannot be imported ({error}); it must be "
+            "package.module:factory, reachable from here or installed"
+        ) from None
+    finally:
+        sys.path.pop(0)
+
+
+def _call_factory(factory: Callable[..., Any], offered: dict[str, Any]) -> nn.Module:
+    """Call with those of ``input_shape`` and ``num_outputs`` that the factory has arguments for."""
+    wanted = inspect.signature(factory).parameters
+    model = factory(**{key: value for key, value in offered.items() if key in wanted})
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"--model must give a torch.nn.Module, got {type(model).__name__}")
+    return model
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

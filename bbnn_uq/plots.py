@@ -1,0 +1,178 @@
+"""Figures of calibration and out-of-distribution detection: curve data in, Axes out.
+
+Nothing is computed here. Colours are seaborn's colour-blind palette; each set also has a line
+style or hatch of its own, so that figures can be read in grey.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import PercentFormatter
+from mpl_toolkits.axes_grid1 import make_axes_locatable
+
+from bbnn_uq._checks import check_scores
+from bbnn_uq.metrics import Interval, ReliabilityCurve, RocCurve
+
+__all__ = ["ood_histograms", "reliability_diagram", "roc_curves"]
+
+_INK = "0.25"
+_LINES = ("-", "--", ":", "-.")
+
+
+def reliability_diagram(
+    curve: ReliabilityCurve, ax: Axes | None = None, *, ece: Interval | None = None
+) -> Axes:
+    """Accuracy against confidence by bin, with interval bars, above the number of inputs by bin.
+
+    Points below the diagonal are overconfident. Bars are the curve's Wilson intervals; a
+    panel with the counts is cut off the lower end of the Axes.
+
+    Args:
+        curve: from :func:`bbnn_uq.metrics.reliability_curve`.
+        ax: where to draw; a new figure when not given.
+        ece: the calibration error to state in the figure, with its interval.
+
+    Returns:
+        The Axes of the upper panel.
+
+    Example:
+        >>> from bbnn_uq import metrics
+        >>> curve = metrics.reliability_curve([[0.9, 0.1], [0.3, 0.7]], [0, 0])
+        >>> reliability_diagram(curve).get_ylabel()
+        'accuracy'
+    """
+    axes = _axes(ax, (4.2, 5.0))
+    blue = sns.color_palette("colorblind")[0]
+    filled = curve.count > 0
+    x, y = curve.confidence[filled], curve.accuracy[filled]
+    bars = np.abs(np.stack([y - curve.low[filled], curve.high[filled] - y]))
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--", label="calibrated")
+    # Bins are not joined by a line: one of a single input would pull it across the figure.
+    axes.errorbar(
+        x, y, yerr=bars, color=blue, marker="o", markersize=5, capsize=2.5, linewidth=1.4,
+        linestyle="none", label="model, Wilson interval",
+    )  # fmt: skip
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02), ylabel="accuracy")
+    if ece is not None:
+        axes.set_title(f"ECE {ece.value:.3f} [{ece.low:.3f}, {ece.high:.3f}]", fontsize="medium")
+    axes.legend(loc="lower right", frameon=False)
+
+    below = make_axes_locatable(axes).append_axes("bottom", size="24%", pad=0.12, sharex=axes)
+    below.bar(
+        curve.bin_edges[:-1], curve.count, width=np.diff(curve.bin_edges), align="edge",
+        color=blue, edgecolor="white", linewidth=0.5,
+    )  # fmt: skip
+    # On a linear axis the last bin of a good classifier would hide all the others.
+    below.set_yscale("symlog", linthresh=1)
+    below.set(xlabel="confidence", ylabel="inputs", ylim=(0, None))
+    axes.tick_params(labelbottom=False)
+    sns.despine(ax=axes)
+    sns.despine(ax=below)
+    return axes
+
+
+def ood_histograms(
+    scores: Mapping[str, Any], ax: Axes | None = None, *, score: str, auroc: Interval | None = None
+) -> Axes:
+    """Histograms of one score on the ID set and on OOD sets, over common bin edges.
+
+    Args:
+        scores: set name → scores (N,); the first set is the ID one.
+        ax: where to draw; a new figure when not given.
+        score: name of the score, for the axis.
+        auroc: to state in the figure, with its interval.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: fewer than one set, or scores that are not finite.
+
+    Example:
+        >>> ax = ood_histograms({"id": [0.1, 0.2], "ood": [0.8, 0.9]}, score="entropy")
+        >>> ax.get_xlabel()
+        'entropy (nats)'
+    """
+    if not scores:
+        raise ValueError("scores is empty; it needs at least the ID set")
+    arrays = {name: check_scores(values, f"scores[{name!r}]") for name, values in scores.items()}
+    axes = _axes(ax, (5.6, 3.6))
+    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=40).tolist()
+    palette = sns.color_palette("colorblind", max(len(arrays), 2))
+    for (name, values), colour, line in zip(
+        arrays.items(), palette, _cycled(_LINES, len(arrays)), strict=False
+    ):
+        share = np.full(len(values), 1.0 / len(values))
+        axes.hist(
+            values, bins=edges, weights=share, histtype="stepfilled", color=colour, alpha=0.25
+        )
+        axes.hist(
+            values, bins=edges, weights=share, histtype="step", color=colour, linestyle=line,
+            linewidth=1.6, label=f"{name} ({len(values):,})",
+        )  # fmt: skip
+    title = None
+    if auroc is not None:
+        title = f"AUROC {auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
+    axes.legend(frameon=False, title=title)
+    axes.set(xlabel=_score_label(score), ylabel="share of inputs")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    sns.despine(ax=axes)
+    return axes
+
+
+def roc_curves(curves: Mapping[str, RocCurve], ax: Axes | None = None) -> Axes:
+    """ROC curves of OOD detection: share of OOD caught against share of ID flagged.
+
+    Args:
+        curves: label → curve, from :func:`bbnn_uq.metrics.roc_curve`.
+        ax: where to draw; a new figure when not given.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> from bbnn_uq import metrics
+        >>> curve = metrics.roc_curve([0.1, 0.2], [0.15, 0.9])
+        >>> roc_curves({"entropy": curve}).get_xlabel()
+        'ID inputs flagged (false positive rate)'
+    """
+    axes = _axes(ax, (4.4, 4.4))
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--")
+    palette = sns.color_palette("colorblind", max(len(curves), 1))
+    for (label, curve), colour, line in zip(
+        curves.items(), palette, _cycled(_LINES, len(curves)), strict=False
+    ):
+        axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=line, linewidth=1.6, label=label)
+    axes.set(
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        xlabel="ID inputs flagged (false positive rate)",
+        ylabel="OOD inputs caught (true positive rate)",
+        aspect="equal",
+    )
+    if curves:
+        axes.legend(loc="lower right", frameon=False)
+    sns.despine(ax=axes)
+    return axes
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def _cycled(items: Sequence[str], count: int) -> list[str]:
+    return [items[i % len(items)] for i in range(count)]
+
+
+def _score_label(score: str) -> str:
+    kind, _, temperature = score.partition("@")
+    unit = " (nats)" if kind in ("entropy", "mutual_information", "expected_entropy") else ""
+    sign = "−" if kind in ("confidence", "margin") else ""
+    at = f", logits / {temperature}" if temperature else ""
+    return f"{sign}{kind.replace('_', ' ')}{unit}{at}"

@@ -1,0 +1,349 @@
+"""evaluate: from predictives and labels to a Report, and its folder."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bbnn_uq import metrics
+from bbnn_uq._checks import check_count, check_fraction, check_labels, check_seed
+from bbnn_uq._files import writable_folder
+from bbnn_uq.metrics import Interval, ReliabilityCurve
+from bbnn_uq.predictive import Predictive
+
+__all__ = ["Report", "evaluate"]
+
+SCHEMA = 1
+NUM_RESAMPLES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Accuracy, calibration and OOD detection of one predictive, each with an interval.
+
+    Args:
+        id: ``dataset``, ``n`` and metric name → :class:`~bbnn_uq.metrics.Interval`.
+        ood: set name → {"n", "scores": score name → metric name → Interval}.
+        mode: the same metrics of the posterior's mode, and ``mean_minus_mode``, the paired
+            differences (negative NLL: averaging networks helps); None when no mode was given.
+        posterior: the posterior's summary; None for foreign predictions.
+        inference: how the networks were drawn and run.
+        settings: bins, confidence level, resamples and seed of the numbers here.
+        reliability: the curve of the reliability diagram.
+        probs: (N, C) of the ID set.
+        labels: (N,) of the ID set.
+        scores: ``id`` or ``ood/NAME`` → score name → (N,).
+    """
+
+    id: dict[str, Any]
+    ood: dict[str, dict[str, Any]]
+    mode: dict[str, Any] | None
+    posterior: dict[str, Any] | None
+    inference: dict[str, Any]
+    settings: dict[str, Any]
+    reliability: ReliabilityCurve
+    probs: np.ndarray
+    labels: np.ndarray
+    scores: dict[str, dict[str, np.ndarray]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON values in the schema of ``report.json``; non-finite numbers are None."""
+        return _json_value(
+            {
+                "schema": SCHEMA,
+                "id": self.id,
+                "ood": self.ood,
+                "mode": self.mode,
+                "posterior": self.posterior,
+                "inference": self.inference,
+                "settings": self.settings,
+            }
+        )
+
+    def to_json(self) -> str:
+        """:meth:`to_dict` as text."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+
+    def to_markdown(self) -> str:
+        """The tables a person reads first."""
+        level = f"{100 * self.settings['confidence_level']:g} %"
+        lines = [
+            f"# {_cell(self.id['dataset'])}",
+            "",
+            f"{self.id['n']:,} test inputs; intervals are {level} bootstrap intervals over them.",
+            "",
+        ]
+        columns = ["", "mean of networks"]
+        rows = [[name, _shown(self.id[name])] for name in METRICS]
+        if self.mode is not None:
+            columns += ["mode", "mean − mode"]
+            for row in rows:
+                row += [_shown(self.mode[row[0]]), _shown(self.mode["mean_minus_mode"][row[0]])]
+        lines += [*_table(columns, rows), ""]
+        for name, entry in self.ood.items():
+            lines += [f"## Against {_cell(name)}", "", f"{entry['n']:,} OOD inputs.", ""]
+            first = next(iter(entry["scores"].values()))
+            rows = [
+                [f"`{score}`", *(_shown(value) for value in numbers.values())]
+                for score, numbers in entry["scores"].items()
+            ]
+            lines += [*_table(["score", *first], rows), ""]
+        if self.posterior is not None:
+            lines += ["## Posterior", "", *_facts(self.posterior), ""]
+        lines += ["## Inference", "", *_facts(self.inference), ""]
+        return "\n".join(lines)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the evaluation folder: JSON, Markdown, figures and scores.
+
+        All files are made in a temporary folder first and then moved, ``report.json`` last, so
+        that a fault or an interrupt on the way leaves what was there before.
+
+        Args:
+            folder: created when missing; files of an earlier report in it are replaced.
+
+        Returns:
+            The folder.
+        """
+        target = writable_folder(folder)
+        stage = Path(tempfile.mkdtemp(dir=target, prefix=".report."))
+        try:
+            (stage / "report.md").write_text(self.to_markdown(), encoding="utf-8")
+            np.savez(stage / "scores.npz", **self._arrays())
+            self._draw(stage)
+            for file in sorted(stage.iterdir()):
+                file.replace(target / file.name)
+            (stage / "report.json").write_text(self.to_json(), encoding="utf-8")
+            (stage / "report.json").replace(target / "report.json")
+        finally:
+            shutil.rmtree(stage, ignore_errors=True)
+        return target
+
+    def _arrays(self) -> dict[str, Any]:
+        arrays = {"id/probs": self.probs, "id/labels": self.labels}
+        arrays |= {f"id/{score}": values for score, values in self.scores["id"].items()}
+        for name, safe in _safe_names(self.ood).items():
+            scores = self.scores["ood/" + name]
+            arrays |= {f"ood/{safe}/{score}": values for score, values in scores.items()}
+        return arrays
+
+    def _draw(self, folder: Path) -> None:
+        from matplotlib.figure import Figure
+
+        from bbnn_uq import plots  # late: drawing is the only part that needs matplotlib
+
+        def new(size: tuple[float, float]) -> tuple[Figure, Any]:
+            figure = Figure(figsize=size, layout="constrained", dpi=150)
+            return figure, figure.add_subplot()
+
+        figure, ax = new((4.2, 5.0))
+        plots.reliability_diagram(self.reliability, ax, ece=self.id["ece"])
+        figure.suptitle(self.id["dataset"])
+        figure.savefig(folder / "reliability.png")
+        safe = _safe_names(self.ood)
+        for name, entry in self.ood.items():
+            both = {self.id["dataset"]: self.scores["id"], name: self.scores["ood/" + name]}
+            curves = {}
+            for score, numbers in entry["scores"].items():
+                sets = {label: scores[score] for label, scores in both.items()}
+                figure, ax = new((5.6, 3.6))
+                plots.ood_histograms(sets, ax, score=score, auroc=numbers["auroc"])
+                figure.savefig(folder / f"ood_{score}_{safe[name]}.png")
+                auroc = numbers["auroc"].value
+                curves[f"{score} ({auroc:.3f})"] = metrics.roc_curve(*sets.values())
+            figure, ax = new((4.6, 4.6))
+            plots.roc_curves(curves, ax)
+            figure.suptitle(f"{self.id['dataset']} against {name} (AUROC)")
+            figure.savefig(folder / f"roc_{safe[name]}.png")
+
+
+METRICS = ("accuracy", "nll", "brier", "ece", "aurc")
+
+
+def evaluate(
+    predictive: Predictive,
+    labels: Any,
+    *,
+    ood: Mapping[str, Predictive] | None = None,
+    mode: Predictive | None = None,
+    scores: Sequence[str] | None = None,
+    num_bins: int = 15,
+    confidence_level: float = 0.95,
+    seed: int = 0,
+) -> Report:
+    """Measure accuracy, calibration and OOD detection, each with a bootstrap interval.
+
+    Intervals are over the test inputs, 1,000 resamples; they do not hold the Monte Carlo error
+    over networks. OOD is the positive class and every score is higher for OOD.
+
+    Args:
+        predictive: of the in-distribution test set.
+        labels: its classes (N,), integers in [0, C).
+        ood: set name → predictive, of the same networks as ``predictive``.
+        mode: the predictive of the posterior's mode on the ID set, to say whether averaging
+            networks helps.
+        scores: names of scores, such as ``entropy`` or ``mutual_information@3``; all that the
+            predictive offers at temperature 1 and at its softened ones when not given.
+        num_bins: bins of the ECE and of the reliability curve.
+        confidence_level: of all intervals, in (0, 1).
+        seed: of the bootstrap.
+
+    Returns:
+        The :class:`Report`.
+
+    Raises:
+        ValueError: labels or probabilities are invalid, a score is unknown or missing, or an OOD
+            predictive comes from another number of networks, seed or method: mutual information
+            is biased by the number of networks, so scores would not be comparable.
+
+    Example:
+        >>> confident = Predictive.from_probs([[0.9, 0.1], [0.2, 0.8]])
+        >>> unsure = Predictive.from_probs([[0.6, 0.4], [0.5, 0.5]])
+        >>> report = evaluate(confident, [0, 1], ood={"far": unsure})
+        >>> report.to_dict()["ood"]["far"]["scores"]["entropy"]["auroc"]["value"]
+        1.0
+    """
+    check_count(num_bins, "num_bins")
+    check_fraction(confidence_level, "confidence_level")
+    options = {"confidence_level": confidence_level, "seed": check_seed(seed)}
+    others = dict(ood or {})
+    checked = check_labels(
+        labels, num_inputs=len(predictive.probs), num_classes=predictive.probs.shape[1]
+    )
+    for name, other in others.items():
+        _check_same_networks(name, predictive, other)
+    names = _all_scores(predictive) if scores is None else list(dict.fromkeys(scores))
+    table = {"id": {name: predictive.score(name) for name in names}}
+    table |= {"ood/" + key: {n: other.score(n) for n in names} for key, other in others.items()}
+
+    def measured(of: Predictive) -> dict[str, Interval]:
+        return metrics.classification_intervals(of.probs, checked, num_bins=num_bins, **options)
+
+    facts = predictive.metadata
+    posterior = facts.get("posterior")
+    everything = [predictive, *others.values()]
+    return Report(
+        id={
+            "dataset": facts.get("dataset", "id"),
+            "n": len(checked),
+            **measured(predictive),
+        },
+        ood={
+            key: {
+                "n": len(other.probs),
+                "scores": {
+                    name: metrics.ood_intervals(
+                        table["id"][name], table["ood/" + key][name], **options
+                    )
+                    for name in names
+                },
+            }
+            for key, other in others.items()
+        },
+        mode=None
+        if mode is None
+        else measured(mode)
+        | {
+            "mean_minus_mode": metrics.paired_differences(
+                predictive.probs, mode.probs, checked, num_bins=num_bins, **options
+            )
+        },
+        posterior=None
+        if posterior is None
+        else {key: value for key, value in posterior.items() if key != "layers"},
+        inference={
+            "num_samples": predictive.num_samples,
+            "seed": predictive.seed,
+            "method": predictive.method,
+            "precision": facts.get("precision"),
+            "device": facts.get("device"),
+            "seconds": sum(each.metadata.get("seconds", 0.0) for each in everything),
+        },
+        settings={"num_bins": num_bins, "num_resamples": NUM_RESAMPLES, **options},
+        reliability=metrics.reliability_curve(
+            predictive.probs, checked, num_bins=num_bins, confidence_level=confidence_level
+        ),
+        probs=predictive.probs,
+        labels=checked,
+        scores=table,
+    )
+
+
+def _check_same_networks(name: str, reference: Predictive, other: Predictive) -> None:
+    for attribute in ("num_samples", "seed", "method"):
+        ours, theirs = getattr(reference, attribute), getattr(other, attribute)
+        if ours != theirs:
+            raise ValueError(
+                f"ood[{name!r}] has {attribute} {theirs!r} and the ID predictive {ours!r}; "
+                "predict both with the same networks, or their scores cannot be compared"
+            )
+    if reference.probs.shape[1] != other.probs.shape[1]:
+        raise ValueError(
+            f"ood[{name!r}] has {other.probs.shape[1]} classes and the ID predictive "
+            f"{reference.probs.shape[1]}; they have to come from the same model"
+        )
+
+
+def _all_scores(predictive: Predictive) -> list[str]:
+    names = predictive.available_scores()
+    softened = [
+        f"{name}@{temperature:g}"
+        for temperature in predictive.softened
+        for name in names
+        if name != "variation_ratio"
+    ]
+    return [*names, *softened]
+
+
+def _safe_names(names: Mapping[str, Any]) -> dict[str, str]:
+    """Set name → a name for files, distinct for distinct sets."""
+    safe: dict[str, str] = {}
+    for name in names:
+        base = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:80] or "_"
+        taken = {value.lower() for value in safe.values()}
+        candidate, number = base, 2
+        while candidate.lower() in taken:
+            candidate, number = f"{base}_{number}", number + 1
+        safe[name] = candidate
+    return safe
+
+
+def _json_value(value: Any) -> Any:
+    if isinstance(value, Interval):
+        return _json_value(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _json_value(item) for key, item in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _shown(interval: Interval) -> str:
+    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
+
+
+def _cell(text: str) -> str:
+    """A name that came from a file, harmless in Markdown."""
+    return re.sub(r"([\\`*_{}\[\]<>()#|!])", r"\\\1", text.replace("\n", " "))
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return ["| " + " | ".join(line) + " |" for line in lines]
+
+
+def _facts(facts: Mapping[str, Any]) -> list[str]:
+    return [
+        f"- {key.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}"
+        for key, value in facts.items()
+    ]
