@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bbnn_uq import philox
 from bbnn_uq._checks import check_seed
-from bbnn_uq.posterior import BernoulliPosterior
+from bbnn_uq.posterior import BernoulliPosterior, Posterior
 
 __all__ = ["draw", "draw_bits"]
 
@@ -20,7 +20,7 @@ _prepared: WeakKeyDictionary[BernoulliPosterior, _Prepared] = WeakKeyDictionary(
 
 
 def draw(
-    posterior: BernoulliPosterior,
+    posterior: Posterior,
     index: int,
     *,
     seed: int = 0,
@@ -34,7 +34,8 @@ def draw(
     the stream.
 
     Args:
-        posterior: what to draw from.
+        posterior: what to draw from; network ``index`` of a mixture comes from member
+            ``index`` mod K.
         index: which network, in [0, 2⁶⁴).
         seed: which sequence of networks, in [0, 2⁶⁴).
         device: where the tensors go; the CPU when not given.
@@ -51,15 +52,16 @@ def draw(
         [[-1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]]
     """
     network: dict[str, Tensor] = {}
+    natural = posterior.member(check_seed(index, "index")).natural_param
     for name, positive in draw_bits(posterior, index, seed=seed):
-        like = posterior.natural_param[name]
+        like = natural[name]
         bits = torch.from_numpy(positive).to(device=device)
         network[name] = bits.to(like.dtype).mul_(2).sub_(1).view(like.shape)
     return network
 
 
 def draw_bits(
-    posterior: BernoulliPosterior, index: int, *, seed: int = 0
+    posterior: Posterior, index: int, *, seed: int = 0
 ) -> Iterator[tuple[str, np.ndarray]]:
     """The same network as :func:`draw`, as bits: name and a flat bool array, True for +1.
 
@@ -69,7 +71,7 @@ def draw_bits(
         [('weight', [False, True])]
     """
     key = (check_seed(seed), check_seed(index, "index"))
-    for name, (address, thresholds) in _prepare(posterior).items():
+    for name, (address, thresholds) in _prepare(posterior.member(index)).items():
         yield name, philox.positive_weights(thresholds, key, address)
 
 

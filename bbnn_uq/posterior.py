@@ -1,4 +1,4 @@
-"""The Bernoulli posterior over binary weights: a frozen value, its diagnostics and its file."""
+"""The Bernoulli posterior over binary weights and mixtures of them: frozen values."""
 
 from __future__ import annotations
 
@@ -6,42 +6,61 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from bbnn_uq import bernoulli
-from bbnn_uq._files import atomic_path
+from bbnn_uq.posterior_file import Member, PosteriorFormatError, read_members, write_members
 
 __all__ = [
+    "BatchNormStatistics",
     "BernoulliPosterior",
     "CollapsedPosteriorWarning",
+    "Posterior",
     "PosteriorFormatError",
+    "PosteriorMixture",
     "load",
     "warn_if_collapsed",
 ]
 
-FORMAT_VERSION = 1
 COLLAPSED_FLIP_RATE = 1e-3
 SATURATED_FLIP_PROBABILITY = 2.0**-24
-
-_HEADER = "bbnn_uq"
-_LAMBDA, _REAL = "natural_param/", "real_state/"
-
-
-class PosteriorFormatError(ValueError):
-    """A file is not a posterior that this version can read; the message says which and why."""
 
 
 class CollapsedPosteriorWarning(UserWarning):
     """The posterior is a point mass for all practical purposes."""
+
+
+@dataclass(frozen=True, eq=False)
+class BatchNormStatistics:
+    """BatchNorm's running statistics of the networks 0, 1, … of one seed, and of the mode.
+
+    A drawn network has activations of its own, and statistics averaged over others do not fit it:
+    see :func:`bbnn_uq.refresh_batchnorm`.
+
+    Args:
+        seed: of the networks.
+        networks: buffer name → (networks, features).
+        mode: buffer name → (features,).
+    """
+
+    seed: int
+    networks: dict[str, Tensor]
+    mode: dict[str, Tensor]
+
+    @property
+    def num_networks(self) -> int:
+        """How many networks are covered."""
+        return len(next(iter(self.networks.values())))
+
+    def covers(self, index: int, seed: int) -> bool:
+        """Whether network ``index`` of ``seed`` has statistics of its own here."""
+        return seed == self.seed and index < self.num_networks
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +76,7 @@ class BernoulliPosterior:
         real_state: name → tensor of everything else that the model needs: real-valued
             parameters and buffers. Copied to the CPU.
         metadata: JSON values about the model, the data and the recipe; may be empty.
+        batchnorm: BatchNorm statistics of single networks, where they were measured.
 
     Raises:
         TypeError: λ is not floating-point, or the metadata is not JSON.
@@ -73,6 +93,7 @@ class BernoulliPosterior:
     natural_param: dict[str, Tensor]
     real_state: dict[str, Tensor] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    batchnorm: BatchNormStatistics | None = None
 
     def __post_init__(self) -> None:
         if not self.natural_param:
@@ -92,6 +113,12 @@ class BernoulliPosterior:
         object.__setattr__(self, "natural_param", _copied(self.natural_param))
         object.__setattr__(self, "real_state", _copied(self.real_state))
         object.__setattr__(self, "metadata", metadata)
+        if self.batchnorm is not None:
+            unknown = (self.batchnorm.networks.keys() | self.batchnorm.mode.keys()) - (
+                self.real_state.keys()
+            )
+            if unknown:
+                raise ValueError(f"batchnorm names {min(unknown)!r}, which is not in real_state")
 
     def __repr__(self) -> str:
         return (
@@ -104,6 +131,29 @@ class BernoulliPosterior:
     def num_weights(self) -> int:
         """Number of binary weights."""
         return sum(value.numel() for value in self.natural_param.values())
+
+    def member(self, index: int) -> BernoulliPosterior:
+        """The posterior that network ``index`` is drawn from: this one."""
+        del index
+        return self
+
+    def state_of(self, index: int | None, *, seed: int = 0) -> dict[str, Tensor]:
+        """Everything but the weights that a network needs, by name.
+
+        Args:
+            index: number of a drawn network, whose own BatchNorm statistics are taken where they
+                are known; None for the mode.
+            seed: of the network.
+        """
+        if self.batchnorm is None:
+            return self.real_state
+        if index is None:
+            return self.real_state | self.batchnorm.mode
+        if not self.batchnorm.covers(index, seed):
+            return self.real_state
+        return self.real_state | {
+            name: values[index] for name, values in self.batchnorm.networks.items()
+        }
 
     def mean(self) -> dict[str, Tensor]:
         """Expected weights μ = tanh λ, by parameter name."""
@@ -189,60 +239,139 @@ class BernoulliPosterior:
 
         Example:
             >>> import tempfile
+            >>> from pathlib import Path
             >>> path = Path(tempfile.mkdtemp()) / "posterior.safetensors"
             >>> BernoulliPosterior({"w": torch.zeros(2)}, {}, {"data": "digits"}).save(path)
             >>> load(path).metadata
             {'data': 'digits'}
         """
-        tensors = {_LAMBDA + name: value for name, value in self.natural_param.items()}
-        tensors |= {_REAL + name: value for name, value in self.real_state.items()}
-        header = {
-            "format_version": FORMAT_VERSION,
-            "kind": "posterior",
-            "metadata": self.metadata,
+        write_members(path, "posterior", [_to_member(self)])
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorMixture:
+    """An equal mixture of K posteriors of one architecture, usable wherever one is.
+
+    Network ``index`` belongs to member ``index`` mod K, so S networks are shared among the members
+    as evenly as can be and every prefix of them as well.
+
+    Args:
+        posteriors: the members, at least one; same names and shapes.
+
+    Raises:
+        ValueError: there is none, or they differ in names or shapes.
+
+    Example:
+        >>> one, two = (BernoulliPosterior({"w": torch.full((2,), x)}) for x in (-9.0, 9.0))
+        >>> mixture = PosteriorMixture([one, two])
+        >>> mixture.member(3) is two, mixture.num_weights
+        (True, 4)
+    """
+
+    posteriors: Sequence[BernoulliPosterior]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "posteriors", tuple(self.posteriors))
+        if not self.posteriors:
+            raise ValueError("posteriors is empty; a mixture needs at least one member")
+        shapes = [
+            {name: value.shape for name, value in (p.natural_param | p.real_state).items()}
+            for p in self.posteriors
+        ]
+        normalisations = [p.metadata.get("normalisation") for p in self.posteriors]
+        if any(other != normalisations[0] for other in normalisations):
+            raise ValueError(
+                "posteriors differ in the normalisation of their inputs; train the members of a "
+                "mixture on the same data"
+            )
+        for number, other in enumerate(shapes):
+            if other != shapes[0]:
+                raise ValueError(
+                    f"posteriors[{number}] is of another architecture than posteriors[0]; the "
+                    "members of a mixture share names and shapes"
+                )
+
+    def __repr__(self) -> str:
+        return f"PosteriorMixture({len(self.posteriors)} × {self.posteriors[0]!r})"
+
+    def member(self, index: int) -> BernoulliPosterior:
+        """The posterior that network ``index`` is drawn from: number ``index`` mod K."""
+        return self.posteriors[index % len(self.posteriors)]
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the first member says; the members differ in their seeds."""
+        return self.posteriors[0].metadata
+
+    @property
+    def num_weights(self) -> int:
+        """Number of binary weights of all members together."""
+        return sum(posterior.num_weights for posterior in self.posteriors)
+
+    def _average(self, diagnostic: str) -> float:
+        values = [getattr(posterior, diagnostic)() for posterior in self.posteriors]
+        return sum(values) / len(values)
+
+    def bits_per_weight(self) -> float:
+        """Mean over members; the entropy of which member it is does not count."""
+        return self._average("bits_per_weight")
+
+    def flip_rate(self) -> float:
+        """Mean over members of the probability that a drawn weight differs from its mode."""
+        return self._average("flip_rate")
+
+    def saturated_share(self) -> float:
+        """Mean over members of the share of weights that no drawn network flips."""
+        return self._average("saturated_share")
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether every member has collapsed."""
+        return all(posterior.collapsed for posterior in self.posteriors)
+
+    def summary(self) -> dict[str, Any]:
+        """Diagnostics as JSON values: averages, layers of the first member, and ``members``."""
+        return self.posteriors[0].summary() | {
+            "num_weights": self.num_weights,
+            "bits_per_weight": self.bits_per_weight(),
+            "flip_rate": self.flip_rate(),
+            "saturated_share": self.saturated_share(),
+            "collapsed": self.collapsed,
+            "num_members": len(self.posteriors),
         }
-        with atomic_path(path) as temporary:
-            save_file(tensors, temporary, metadata={_HEADER: json.dumps(header)})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all members into one safetensors file, whole or not at all."""
+        write_members(path, "mixture", [_to_member(posterior) for posterior in self.posteriors])
 
 
-def load(path: str | os.PathLike[str]) -> BernoulliPosterior:
-    """Read a posterior that :meth:`BernoulliPosterior.save` wrote.
+Posterior = BernoulliPosterior | PosteriorMixture
+
+
+def load(path: str | os.PathLike[str]) -> Posterior:
+    """Read a posterior or a mixture that ``save`` wrote.
 
     Raises:
         FileNotFoundError: there is no such file.
         PosteriorFormatError: the file is truncated, foreign, or of a newer format version.
     """
-    name = os.fspath(path)
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"posterior file {name!r} does not exist; `bbnn-uq train` or posterior.save writes one"
-        )
+    kind, members = read_members(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(name, (file.metadata() or {}).get(_HEADER))
-            # A file of safetensors is no mapping: it has keys() and cannot be iterated over.
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise PosteriorFormatError(
-            f"{name!r} is not a readable safetensors file, it may be truncated: {error}"
-        ) from None
-    natural = {
-        key.removeprefix(_LAMBDA): t for key, t in tensors.items() if key.startswith(_LAMBDA)
-    }
-    real = {key.removeprefix(_REAL): t for key, t in tensors.items() if key.startswith(_REAL)}
-    try:
-        return BernoulliPosterior(natural, real, header["metadata"])
+        posteriors = [_from_member(member) for member in members]
+        return posteriors[0] if kind == "posterior" else PosteriorMixture(posteriors)
     except (KeyError, TypeError, ValueError) as error:
-        raise PosteriorFormatError(f"{name!r} holds no valid posterior: {error}") from None
+        raise PosteriorFormatError(
+            f"{os.fspath(path)!r} holds no valid posterior: {error}"
+        ) from None
 
 
-def warn_if_collapsed(posterior: BernoulliPosterior, *, stacklevel: int = 2) -> None:
+def warn_if_collapsed(posterior: Posterior, *, stacklevel: int = 2) -> None:
     """Warn with :class:`CollapsedPosteriorWarning` when drawn networks are all the same."""
     if posterior.collapsed:
         warnings.warn(collapse_message(posterior), CollapsedPosteriorWarning, stacklevel + 1)
 
 
-def collapse_message(posterior: BernoulliPosterior) -> str:
+def collapse_message(posterior: Posterior) -> str:
     """What a collapsed posterior means and what to change."""
     return (
         f"the posterior has collapsed: flip rate {posterior.flip_rate():.1e}, "
@@ -270,22 +399,26 @@ def _diagnostics(natural_param: Tensor) -> dict[str, Any]:
     }
 
 
-def _header(name: str, text: str | None) -> dict[str, Any]:
-    if text is None:
-        raise PosteriorFormatError(
-            f"{name!r} is a safetensors file but no bbnn-uq posterior: it lacks the "
-            f"{_HEADER!r} header"
+def _to_member(posterior: BernoulliPosterior) -> Member:
+    sections = {"natural_param": posterior.natural_param, "real_state": posterior.real_state}
+    about: dict[str, Any] = {"metadata": posterior.metadata}
+    if posterior.batchnorm is not None:
+        about["batchnorm_seed"] = posterior.batchnorm.seed
+        sections["batchnorm"] = posterior.batchnorm.networks
+        sections["batchnorm_mode"] = posterior.batchnorm.mode
+    return Member(sections, about)
+
+
+def _from_member(member: Member) -> BernoulliPosterior:
+    sections = member.sections
+    batchnorm = None
+    if "batchnorm" in sections:
+        batchnorm = BatchNormStatistics(
+            member.about["batchnorm_seed"], sections["batchnorm"], sections["batchnorm_mode"]
         )
-    try:
-        header = json.loads(text)
-        version = header["format_version"]
-    except (ValueError, KeyError, TypeError):
-        raise PosteriorFormatError(f"{name!r} has a damaged {_HEADER!r} header") from None
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise PosteriorFormatError(
-            f"{name!r} has format version {version!r}, and this bbnn-uq reads up to "
-            f"{FORMAT_VERSION}; upgrade bbnn-uq"
-        )
-    if header.get("kind") != "posterior":
-        raise PosteriorFormatError(f"{name!r} holds a {header.get('kind')!r}, not a posterior")
-    return header
+    return BernoulliPosterior(
+        sections.get("natural_param", {}),
+        sections.get("real_state", {}),
+        member.about["metadata"],
+        batchnorm,
+    )

@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorData
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_count, check_real, check_seed
 from bbnn_uq._progress import progress_bar
-from bbnn_uq.inference import predict
+from bbnn_uq.inference import predict, refresh_batchnorm
 from bbnn_uq.inputs import (
     all_inputs,
     check_device,
@@ -61,6 +61,7 @@ def fit(
     binary: Iterable[str] | None = None,
     num_data: int | None = None,
     normalise: bool = False,
+    batchnorm_networks: int = 32,
     seed: int = 0,
     val: Any = None,
     device: torch.device | str | None = None,
@@ -94,6 +95,8 @@ def fit(
         num_data: N, when the training set is augmented or its length is unknown.
         normalise: shift and scale inputs by the training set's mean and standard deviation per
             channel or feature; stored in the posterior, and applied by :func:`bbnn_uq.predict`.
+        batchnorm_networks: how many networks of seed 0 get BatchNorm statistics of their own at the
+            end (:func:`bbnn_uq.refresh_batchnorm`); 0 keeps the running averages.
         seed: of initial signs, drawn weights, shuffling and dropout.
         val: labelled data evaluated after each epoch, for ``on_epoch`` and the progress bar.
         device: where to train; a GPU when there is one and none is named.
@@ -121,6 +124,7 @@ def fit(
     """
     check_count(epochs, "epochs")
     check_count(batch_size, "batch_size")
+    check_count(batchnorm_networks, "batchnorm_networks", minimum=0)
     check_real(real_lr, "real_lr", above=0.0)
     place = check_device(device)
     train = labelled_data(data)
@@ -188,7 +192,9 @@ def fit(
             advance(1, f"loss {loss:.3f}, {now.bits_per_weight():.2f} bits per weight")
     fitted = posterior()
     warn_if_collapsed(fitted)
-    return fitted
+    if batchnorm_networks == 0:
+        return fitted
+    return refresh_batchnorm(work, fitted, train, num_samples=batchnorm_networks, device=place)
 
 
 def binary_parameters(model: nn.Module) -> list[str]:

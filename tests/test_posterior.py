@@ -107,7 +107,7 @@ def test_failed_save_leaves_the_old_file(posterior, tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("bbnn_uq.posterior.save_file", broken)
+    monkeypatch.setattr("bbnn_uq.posterior_file.save_file", broken)
     with pytest.raises(KeyboardInterrupt):
         posterior.save(path)
     assert path.read_bytes() == before
@@ -137,7 +137,11 @@ def test_truncated_files_are_refused(posterior, tmp_path, keep):
         (json.dumps({"format_version": 99, "kind": "posterior"}), "format version 99.*upgrade"),
         (json.dumps({"format_version": "1", "kind": "posterior"}), "format version '1'"),
         (json.dumps({"format_version": 1, "kind": "cake", "metadata": {}}), "holds a 'cake'"),
-        (json.dumps({"format_version": 1, "kind": "posterior"}), "no valid posterior"),
+        (json.dumps({"format_version": 1, "kind": "posterior"}), "damaged"),
+        (
+            json.dumps({"format_version": 1, "kind": "posterior", "members": [{}]}),
+            "no valid posterior",
+        ),
     ],
 )
 def test_foreign_and_newer_files_are_refused(tmp_path, header, match):
@@ -150,7 +154,7 @@ def test_foreign_and_newer_files_are_refused(tmp_path, header, match):
 
 def test_a_file_with_invalid_values_is_refused(tmp_path):
     path = tmp_path / "p.safetensors"
-    header = json.dumps({"format_version": 1, "kind": "posterior", "metadata": {}})
+    header = json.dumps({"format_version": 1, "kind": "posterior", "members": [{"metadata": {}}]})
     save_file({"natural_param/w": torch.tensor([np.inf])}, path, metadata={"bbnn_uq": header})
     with pytest.raises(PosteriorFormatError, match="finite"):
         bbnn_uq.load(path)

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bbnn_uq._checks import check_choice, check_count, check_real, check_seed
 from bbnn_uq._progress import progress_bar
-from bbnn_uq.inference.precision import PRECISIONS, resolve_precision
+from bbnn_uq.inference.architecture import Architecture
 from bbnn_uq.inputs import all_inputs, check_device, normalise
 from bbnn_uq.networks import draw
-from bbnn_uq.posterior import BernoulliPosterior
+from bbnn_uq.posterior import Posterior, PosteriorMixture
 from bbnn_uq.predictive import Predictive, PredictiveAccumulator
 
 __all__ = ["predict"]
 
-_State = dict[str, Tensor]
 METHODS = ("monte_carlo", "mode")
 DEFAULT_BATCH = 1000
 
@@ -31,7 +28,7 @@ DEFAULT_BATCH = 1000
 @torch.no_grad()
 def predict(
     model: nn.Module,
-    posterior: BernoulliPosterior,
+    posterior: Posterior,
     inputs: Any,
     *,
     num_samples: int = 32,
@@ -48,17 +45,19 @@ def predict(
 
     p(y | x) ≈ (1 / S) Σ_s softmax(f(x; w_s)), w_s ~ q(w) (Meng, Bachmann, Khan 2020, equation
     18). Network s is :func:`bbnn_uq.draw` number s of ``seed``. It is drawn once and run over all
-    inputs; memory does not grow with S unless samples are kept. BatchNorm uses the statistics
-    stored in the posterior.
+    inputs; memory does not grow with S unless samples are kept. BatchNorm uses the network's own
+    statistics where the posterior holds them (:func:`bbnn_uq.refresh_batchnorm`), and the
+    posterior's averages elsewhere, with a warning.
 
     Args:
         model: the architecture; its own weights are not used and it is left unchanged.
         posterior: whose names and shapes are those of the model.
         inputs: (N, ...) as a tensor, array, Dataset or DataLoader (labels are ignored). The
             posterior's normalisation, when it has one, is applied to them.
-        num_samples: number of networks S; 1 network at ``method="mode"``.
+        num_samples: number of networks S; not used at ``method="mode"``.
         seed: which sequence of networks, in [0, 2⁶⁴).
-        method: ``monte_carlo`` (drawn networks) or ``mode`` (the one network sign λ).
+        method: ``monte_carlo`` (drawn networks) or ``mode`` (the one network sign λ; of a mixture,
+            one for each member).
         precision: ``float32``, ``float64``, or ``auto``: float64 for models of up to 2²⁰ binary
             weights on a CPU, float32 otherwise.
         score_temperatures: logit temperatures T > 0 for scores such as ``mutual_information@3``.
@@ -71,11 +70,15 @@ def predict(
     Returns:
         The :class:`Predictive` of the N inputs.
 
+    Warns:
+        UserWarning: some networks have no BatchNorm statistics of their own while others have.
+
     Raises:
         TypeError, ValueError: an argument is out of its range, the posterior does not fit the
             model, or the model does not return finite logits (N, C).
 
     Example:
+        >>> from bbnn_uq import BernoulliPosterior
         >>> model = nn.Linear(2, 2, bias=False)
         >>> posterior = BernoulliPosterior({"weight": torch.tensor([[9.0, 0.0], [-9.0, 0.0]])})
         >>> predict(model, posterior, torch.tensor([[1.0, 0.0]]), num_samples=4).probs.round(3)
@@ -83,19 +86,27 @@ def predict(
     """
     started = time.perf_counter()
     check_choice(method, "method", METHODS)
-    count = 1 if method == "mode" else check_count(num_samples, "num_samples")
+    count = check_count(num_samples, "num_samples")
     seed = check_seed(seed)
     temperatures = [check_real(t, "score_temperatures", above=0.0) for t in score_temperatures]
     rows = check_count(DEFAULT_BATCH if batch_size is None else batch_size, "batch_size")
     place = check_device(device)
     x = normalise(all_inputs(inputs), posterior.metadata.get("normalisation"))
-    network = _Network(model, posterior, x[:1], precision, place)
+    architecture = Architecture(model, posterior, x[:1], precision, place)
+    if method == "mode":
+        count = len(posterior.posteriors) if isinstance(posterior, PosteriorMixture) else 1
+    else:
+        _warn_if_not_covered(posterior, count, seed)
 
     accumulator, samples = None, []
     with progress_bar("drawing networks", count, enabled=progress) as advance:
         for index in range(count):
-            weights = posterior.mode() if method == "mode" else draw(posterior, index, seed=seed)
-            forward = network.with_weights(weights)
+            member = posterior.member(index)
+            if method == "mode":
+                forward = architecture.forward(member.state_of(None) | member.mode())
+            else:
+                weights = draw(posterior, index, seed=seed)
+                forward = architecture.forward(member.state_of(index, seed=seed) | weights)
             kept = []
             for where, logits in _outputs(forward, x, rows):
                 if accumulator is None:
@@ -116,53 +127,25 @@ def predict(
         samples=np.stack(samples) if keep_samples else None,
         metadata={
             "posterior": posterior.summary(),
-            "precision": network.precision,
+            "precision": architecture.precision,
             "device": str(place),
             "seconds": time.perf_counter() - started,
         },
     )
 
 
-class _Network:
-    """The model's architecture as a function of its weights, apart from the user's object."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        posterior: BernoulliPosterior,
-        probe: Tensor,
-        precision: str,
-        device: torch.device,
-    ) -> None:
-        _check_fits(model, posterior)
-        self._architecture = _skeleton(model)
-        self._device = device
-        self._real = posterior.real_state
-
-        def accepts_float64() -> bool:
-            self._dtype = torch.float64
-            try:
-                self.with_weights(posterior.mode())(probe)
-            except (RuntimeError, TypeError, ValueError):
-                return False
-            return True
-
-        self.precision = resolve_precision(
-            precision,
-            num_weights=posterior.num_weights,
-            device=device,
-            accepts_float64=precision == "auto" and accepts_float64(),
-        )
-        self._dtype = PRECISIONS[self.precision]
-
-    def with_weights(self, weights: _State) -> Callable[[Tensor], Tensor]:
-        """The forward pass with these binary weights."""
-        state = {name: self._placed(value) for name, value in (self._real | weights).items()}
-        return lambda x: functional_call(self._architecture, state, (self._placed(x),))
-
-    def _placed(self, value: Tensor) -> Tensor:
-        dtype = self._dtype if value.is_floating_point() else None
-        return value.to(device=self._device, dtype=dtype)
+def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
+    for index in range(count):
+        stored = posterior.member(index).batchnorm
+        if stored is not None and not stored.covers(index, seed):
+            warnings.warn(
+                f"the posterior holds BatchNorm statistics of the networks 0 to "
+                f"{stored.num_networks - 1} of seed {stored.seed}, and networks {index} to "
+                f"{count - 1} of seed {seed} use averages; refresh_batchnorm(model, posterior, "
+                f"training_data, num_samples={count}, seed={seed}) covers them",
+                stacklevel=4,
+            )
+            return
 
 
 def _outputs(
@@ -180,38 +163,3 @@ def _outputs(
         if not bool(torch.isfinite(logits).all()):
             raise ValueError("model returned NaN or infinite logits; check the inputs' range")
         yield where, logits
-
-
-def _skeleton(model: nn.Module) -> nn.Module:
-    """A copy in evaluation mode whose parameters and buffers take no memory.
-
-    Raises:
-        ValueError: a BatchNorm layer keeps no statistics, and would use those of the inputs
-            under test.
-    """
-    for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and module.running_mean is None:
-            raise ValueError(
-                f"model's BatchNorm {name!r} keeps no running statistics, so a prediction would "
-                "depend on the other inputs of its batch; build it with track_running_stats=True"
-            )
-    placeholders: dict[int, Any] = {
-        id(p): nn.Parameter(torch.empty_like(p, device="meta"), requires_grad=False)
-        for p in model.parameters()
-    }
-    placeholders |= {id(b): torch.empty_like(b, device="meta") for b in model.buffers()}
-    return copy.deepcopy(model, placeholders).eval()
-
-
-def _check_fits(model: nn.Module, posterior: BernoulliPosterior) -> None:
-    wanted = {name: p.shape for name, p in [*model.named_parameters(), *model.named_buffers()]}
-    found = {name: p.shape for name, p in (posterior.natural_param | posterior.real_state).items()}
-    for name in sorted(wanted.keys() | found.keys()):
-        if wanted.get(name) != found.get(name):
-            ours, theirs = (
-                tuple(shapes[name]) if name in shapes else "missing" for shapes in (wanted, found)
-            )
-            raise ValueError(
-                f"posterior does not fit the model: {name!r} is {ours} in the model and {theirs} "
-                "in the posterior; build the model as it was when the posterior was fitted"
-            )
