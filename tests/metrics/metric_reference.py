@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 # Decorator of property tests: the same examples in every run, however slow the machine.
-reproducible = settings(derandomize=True, deadline=None, max_examples=60)
+reproducible = settings(derandomize=True, deadline=None, max_examples=40)
 
 # Every distribution over 3 classes in steps of 1/8: exact in float16, and full of ties, zeros,
 # ones and values on bin edges.

@@ -81,7 +81,7 @@ def test_ece_equals_torchmetrics(norm, num_bins):
 
 @pytest.mark.parametrize("options", ECE_OPTIONS, ids=str)
 @pytest.mark.parametrize("data", [random_data, tied_data])
-@pytest.mark.parametrize("num_bins", [1, 4, 10, 15, 500])
+@pytest.mark.parametrize("num_bins", [1, 10, 500])
 def test_ece_equals_the_plain_reference(data, options, num_bins):
     probs, labels = data(2)
     expected = reference_ece(probs, labels, num_bins=num_bins, **options)
@@ -98,8 +98,8 @@ def test_ece_equals_the_plain_reference_on_edges_and_ties(data, num_bins, option
 
 
 def test_ece_is_by_default_l1_over_15_uniform_bins():
-    probs, labels = random_data(4)
-    assert ece(probs, labels) == pytest.approx(reference_ece(probs, labels, num_bins=15))
+    # The edge 10/15 parts the two; with 10 bins they would share (0.6, 0.7].
+    assert ece(two_classes([0.65, 0.69]), [0, 1]) == pytest.approx((0.35 + 0.69) / 2)
 
 
 def test_a_confidence_on_an_edge_belongs_to_the_bin_below():
