@@ -6,7 +6,9 @@ Meng, Bachmann, Khan, "Training Binary Neural Networks using the Bayesian Learni
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import torch
@@ -17,16 +19,21 @@ from torch.optim import Optimizer
 from bbnn_uq import bernoulli
 from bbnn_uq._checks import check_choice, check_count, check_real
 from bbnn_uq.optim.concrete import concrete
+from bbnn_uq.optim.estimator import Estimator
+from bbnn_uq.optim.local import local
+from bbnn_uq.optim.published import published, published_update_
 from bbnn_uq.optim.straight_through import straight_through
-from bbnn_uq.posterior import BernoulliPosterior
+from bbnn_uq.posterior import BernoulliPosterior, CollapsedPosteriorWarning
 
 __all__ = ["ESTIMATORS", "BayesBiNN", "bayesian_learning_rule_"]
 
-ESTIMATORS: dict[str, Callable[..., tuple[Tensor, Tensor | None]]] = {
+ESTIMATORS: dict[str, Estimator] = {
     "straight_through": straight_through,
+    "local": local,
     "concrete": concrete,
+    "published": published,
 }
-"""Estimator name → function (λ, *, temperature, generator) → (weights, s / N or None for 1)."""
+"""Estimators of ∇_μ E_q[ℓ] by name."""
 
 
 def bayesian_learning_rule_(
@@ -86,8 +93,10 @@ class BayesBiNN(Optimizer):
         num_data: N, size of the training set (times the augmentation factor); the closure's
             loss is a mean over its minibatch.
         lr: α, at least 0.
-        estimator: ``straight_through`` (hard draws, s = N) or ``concrete`` (relaxed draws, s of
-            Lemma 1).
+        estimator: of ∇_μ: ``straight_through`` (hard draws, any operation), ``local`` (drawn
+            pre-activations of linear and convolution layers), ``concrete`` (relaxed draws, s of
+            Lemma 1) or ``published`` (the authors' arithmetic, which leaves
+            a point mass: a warning says so).
         num_samples: draws per step; each calls the closure once and their gradients are averaged.
         momentum: β in [0, 1) of the bias-corrected moving average.
         kl_weight: ρ ≥ 0, the weight of KL(q ‖ prior); below 1 gives a tempered posterior.
@@ -144,6 +153,13 @@ class BayesBiNN(Optimizer):
             "temperature": check_real(temperature, "temperature", above=0.0),
         }
         super().__init__(named_params, defaults)
+        if estimator == "published":
+            warnings.warn(
+                "estimator 'published' reproduces the authors' code, whose posterior collapses to "
+                "a point mass; use straight_through or local to get uncertainty",
+                CollapsedPosteriorWarning,
+                stacklevel=2,
+            )
         if any("param_names" not in group for group in self.param_groups):
             raise ValueError(
                 "named_params must hold (name, parameter) pairs; pass model.named_parameters()"
@@ -212,57 +228,49 @@ class BayesBiNN(Optimizer):
         """
         if closure is None:
             raise ValueError("closure is missing: step needs one, to evaluate the loss at draws")
-        gradients: dict[nn.Parameter, Tensor] = {}
-        losses = []
+        sums: dict[nn.Parameter, Tensor] = {}
         try:
-            for _ in range(self.num_samples):
-                scales = self._draw()
-                with torch.enable_grad():
-                    losses.append(closure())
-                self._accumulate(gradients, scales)
+            losses = [self._evaluate(closure, sums) for _ in range(self.num_samples)]
             for group in self.param_groups:
                 for parameter in group["params"]:
-                    if parameter in gradients:
-                        self._update(parameter, gradients[parameter], group)
+                    if parameter in sums:
+                        scale = group["num_data"] / self.num_samples
+                        self._update(parameter, sums[parameter].mul_(scale), group)
         finally:
             self._set_mode()
         return sum(losses[1:], losses[0]) / self.num_samples
 
-    def _draw(self) -> dict[nn.Parameter, Tensor | None]:
-        """Put drawn weights into the parameters; return the scale s / N of each."""
-        scales: dict[nn.Parameter, Tensor | None] = {}
-        for group in self.param_groups:
-            estimate = ESTIMATORS[group["estimator"]]
-            for parameter in group["params"]:
-                weights, scales[parameter] = estimate(
-                    self.state[parameter]["natural_param"],
+    def _evaluate(self, closure: Callable[[], Any], sums: dict[nn.Parameter, Tensor]) -> Any:
+        """One call of the closure; adds the estimate of ∇_μ E_q[ℓ] to the sums."""
+        with ExitStack() as stack:
+            estimates = []
+            for group in self.param_groups:
+                parameters = group["params"]
+                draw = ESTIMATORS[group["estimator"]](
+                    parameters,
+                    [self.state[parameter] for parameter in parameters],
                     temperature=group["temperature"],
                     generator=self.generator,
                 )
-                parameter.copy_(weights)
-        return scales
-
-    def _accumulate(
-        self,
-        gradients: dict[nn.Parameter, Tensor],
-        scales: dict[nn.Parameter, Tensor | None],
-    ) -> None:
-        """Add this draw's share of ∇_μ E_q[Σ ℓ] ≈ N mean(s / N ⊙ g)."""
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                scale = scales[parameter]
-                gradient = parameter.grad if scale is None else scale * parameter.grad
-                gradient = gradient * (group["num_data"] / self.num_samples)
-                if parameter in gradients:
-                    gradients[parameter] += gradient
-                else:
-                    gradients[parameter] = gradient
+                estimates.append((parameters, stack.enter_context(draw)))
+            with torch.enable_grad():
+                loss = closure()
+            for parameters, gradients in estimates:
+                for parameter, gradient in zip(parameters, gradients(), strict=True):
+                    if gradient is None:
+                        continue
+                    # A copy, since the closure's next call clears the gradient in place.
+                    known = sums.get(parameter)
+                    sums[parameter] = gradient.clone() if known is None else known.add_(gradient)
+        return loss
 
     def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         state["step"] += 1
+        if group["estimator"] == "published":
+            rates = {key: group[key] for key in ("lr", "momentum", "kl_weight")}
+            published_update_(state, gradient, **rates)
+            return
         bayesian_learning_rule_(
             state["natural_param"],
             state["momentum_average"],

@@ -7,34 +7,50 @@ w = tanh((λ + δ) / τ), ∇_μ E_q[ℓ] ≈ (s / N) ⊙ ∇_w ℓ(w), s / N = 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import nn
 
 from bbnn_uq import bernoulli
+from bbnn_uq.optim.estimator import Gradients, State
 
 __all__ = ["concrete"]
 
 
+@contextmanager
 def concrete(
-    natural_param: Float[Tensor, "..."], *, temperature: float, generator: torch.Generator
-) -> tuple[Float[Tensor, "..."], Float[Tensor, "..."]]:
-    """Relaxed weights to evaluate the loss at, and the scale s / N that turns g into ∇_μ.
-
-    Args:
-        natural_param: λ, any shape.
-        temperature: τ > 0.
-        generator: source of the noise, on the device of λ.
+    parameters: list[nn.Parameter],
+    states: list[State],
+    *,
+    temperature: float,
+    generator: torch.Generator,
+) -> Iterator[Gradients]:
+    """Evaluate at relaxed draws: ∇_μ ≈ (s / N) ⊙ g. The arguments are those of every estimator.
 
     Example:
-        >>> weights, scale = concrete(
-        ...     torch.zeros(4), temperature=0.5, generator=torch.Generator().manual_seed(0)
-        ... )
-        >>> bool((weights.abs() < 1).all()), bool((scale > 0).all())
+        >>> weight = nn.Parameter(torch.zeros(4))
+        >>> states = [{"natural_param": torch.zeros(4)}]
+        >>> with concrete(
+        ...     [weight], states, temperature=0.5, generator=torch.Generator().manual_seed(0)
+        ... ) as gradients:
+        ...     weight.sum().backward()
+        ...     bool((weight.abs() < 1).all()), bool((gradients()[0] > 0).all())
         (True, True)
     """
-    weights, relaxed = bernoulli.concrete_sample(
-        natural_param, temperature=temperature, generator=generator
-    )
-    log_scale = bernoulli.concrete_log_scale(natural_param, relaxed, temperature=temperature)
-    return weights, torch.exp(log_scale)
+    log_scales = []
+    with torch.no_grad():
+        for parameter, state in zip(parameters, states, strict=True):
+            natural_param = state["natural_param"]
+            weights, relaxed = bernoulli.concrete_sample(
+                natural_param, temperature=temperature, generator=generator
+            )
+            log_scales.append(
+                bernoulli.concrete_log_scale(natural_param, relaxed, temperature=temperature)
+            )
+            parameter.copy_(weights)
+    yield lambda: [
+        None if parameter.grad is None else torch.exp(log_scale) * parameter.grad
+        for parameter, log_scale in zip(parameters, log_scales, strict=True)
+    ]

@@ -7,30 +7,39 @@ elsewhere. Works for every operation that has a gradient.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from torch import nn
 
 from bbnn_uq import bernoulli
+from bbnn_uq.optim.estimator import Gradients, State
 
 __all__ = ["straight_through"]
 
 
+@contextmanager
 def straight_through(
-    natural_param: Float[Tensor, "..."], *, temperature: float, generator: torch.Generator
-) -> tuple[Float[Tensor, "..."], None]:
-    """Weights to evaluate the loss at, and no scale: ∇_μ ≈ g.
-
-    Args:
-        natural_param: λ, any shape.
-        temperature: not used; the weights are hard.
-        generator: source of the draw, on the device of λ.
+    parameters: list[nn.Parameter],
+    states: list[State],
+    *,
+    temperature: float,
+    generator: torch.Generator,
+) -> Iterator[Gradients]:
+    """Evaluate at hard draws: ∇_μ ≈ g. The arguments are those of every estimator.
 
     Example:
-        >>> straight_through(
-        ...     torch.tensor([-20.0, 20.0]), temperature=1.0, generator=torch.Generator()
-        ... )
-        (tensor([-1.,  1.]), None)
+        >>> weight = nn.Parameter(torch.zeros(2))
+        >>> states = [{"natural_param": torch.tensor([-20.0, 20.0])}]
+        >>> with straight_through(
+        ...     [weight], states, temperature=1.0, generator=torch.Generator()
+        ... ) as gradients:
+        ...     (weight.detach().clone(), (3 * weight).sum().backward(), gradients())
+        (tensor([-1.,  1.]), None, [tensor([3., 3.])])
     """
     del temperature
-    return bernoulli.hard_sample(natural_param, generator), None
+    with torch.no_grad():
+        for parameter, state in zip(parameters, states, strict=True):
+            parameter.copy_(bernoulli.hard_sample(state["natural_param"], generator))
+    yield lambda: [parameter.grad for parameter in parameters]
