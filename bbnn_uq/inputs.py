@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
 __all__ = [
     "all_inputs",
@@ -23,6 +23,8 @@ __all__ = [
     "labelled_data",
     "normalise",
     "seeded_torch",
+    "training_batches",
+    "whole_data",
 ]
 
 
@@ -76,6 +78,44 @@ def labelled_data(data: Any, name: str = "data") -> tuple[Tensor, Tensor] | Data
     if int(y.min()) < 0:
         raise ValueError(f"{name} y must hold class numbers from 0 on, got {int(y.min())}")
     return x, y
+
+
+def training_batches(data: Any, batch_size: int, seed: int) -> tuple[DataLoader, int]:
+    """Shuffled batches (x, y) of what :func:`labelled_data` gives, and the number of inputs.
+
+    Args:
+        data: a pair of tensors, a Dataset, or a DataLoader, which is taken as it is.
+        batch_size: inputs per batch; all of them when there are fewer.
+        seed: of the order.
+    """
+    if isinstance(data, DataLoader):
+        return data, len(data.dataset)  # pyright: ignore[reportArgumentType]
+    generator = torch.Generator().manual_seed(seed)
+    # The last batch is dropped when it is not full: one input alone has no variance for
+    # BatchNorm, and shuffling shows every input sooner or later.
+    if not isinstance(data, tuple):
+        size = len(data)
+        return DataLoader(
+            data, min(batch_size, size), shuffle=True, drop_last=True, generator=generator
+        ), size
+    dataset = TensorDataset(*data)
+    size = len(dataset)
+    # Tensors are indexed by a whole batch at once, where a plain loader would collate items.
+    order = RandomSampler(dataset, generator=generator)
+    batches = BatchSampler(order, min(batch_size, size), drop_last=True)
+    return DataLoader(dataset, sampler=batches, batch_size=None, generator=generator), size
+
+
+def whole_data(data: Any, name: str = "val") -> tuple[Tensor, Tensor]:
+    """Labelled data as one pair of tensors."""
+    data = labelled_data(data, name)
+    if isinstance(data, tuple):
+        return data
+    if not isinstance(data, DataLoader):
+        # Even an unshuffled loader reads a seed: from here rather than from the global stream.
+        data = DataLoader(data, 1000, generator=torch.Generator())
+    batches = [(x, y) for x, y in data]
+    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
 
 
 def compute_normalisation(x: Tensor) -> dict[str, list[float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.metadata
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -12,11 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
+from torch.utils.data import DataLoader
 
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_count, check_real, check_seed
+from bbnn_uq._files import writable_folder
 from bbnn_uq._progress import progress_bar
+from bbnn_uq.checkpoint import load_checkpoint, save_checkpoint
 from bbnn_uq.inference import predict, refresh_batchnorm
 from bbnn_uq.inputs import (
     all_inputs,
@@ -24,6 +27,8 @@ from bbnn_uq.inputs import (
     compute_normalisation,
     labelled_data,
     seeded_torch,
+    training_batches,
+    whole_data,
 )
 from bbnn_uq.inputs import normalise as normalise_inputs
 from bbnn_uq.optim import BayesBiNN
@@ -32,6 +37,7 @@ from bbnn_uq.posterior import BernoulliPosterior, warn_if_collapsed
 __all__ = ["binary_parameters", "fit"]
 
 VALIDATION_NETWORKS = 8
+CHECKPOINT = "checkpoint.safetensors"
 _BINARY_LAYERS = (
     nn.Linear,
     nn.Conv1d,
@@ -53,6 +59,8 @@ def fit(
     lr: float = 0.1,
     real_lr: float = 0.03,
     kl_weight: float = 3e-3,
+    kl_warmup: float = 0.0,
+    max_change: float | None = None,
     num_samples: int = 1,
     momentum: float = 0.9,
     temperature: float = 0.5,
@@ -64,6 +72,7 @@ def fit(
     batchnorm_networks: int = 32,
     seed: int = 0,
     val: Any = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
     device: torch.device | str | None = None,
     progress: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
@@ -85,6 +94,9 @@ def fit(
         lr: α of the binary weights at the start.
         real_lr: Adam's step size at the start.
         kl_weight: ρ ≥ 0; larger keeps more uncertainty, 1 is the untempered posterior.
+        kl_warmup: share of training, in [0, 1], over which ρ rises linearly to ``kl_weight``.
+        max_change: bound on how far one gradient may move a λ, α |∇_μ| ≤ ``max_change``; none when
+            not given.
         num_samples: networks drawn per step.
         momentum: β in [0, 1).
         temperature: τ > 0 of ``concrete``.
@@ -99,17 +111,22 @@ def fit(
             end (:func:`bbnn_uq.refresh_batchnorm`); 0 keeps the running averages.
         seed: of initial signs, drawn weights, shuffling and dropout.
         val: labelled data evaluated after each epoch, for ``on_epoch`` and the progress bar.
+        checkpoint_dir: folder of a checkpoint, written after each epoch. When it holds one of the
+            same run, training continues there, and λ ends bit for bit as if it had never
+            stopped (a DataLoader of your own needs a ``generator`` for that).
         device: where to train; a GPU when there is one and none is named.
         progress: show a bar on a terminal.
         on_epoch: called after each epoch with a dictionary of JSON values: ``epoch``, ``loss``,
             ``accuracy`` (both of drawn networks on training batches), ``bits_per_weight``,
-            ``flip_rate``, ``seconds``, and with ``val`` also ``val_nll`` and ``val_accuracy``.
+            ``flip_rate``, ``seconds``, and with ``val`` also ``val_nll`` and ``val_accuracy``. A
+            resumed run calls it for the earlier epochs first.
 
     Returns:
         The posterior, with everything that the model needs and the recipe in its metadata.
 
     Raises:
-        TypeError, ValueError: an argument is out of its range, or data and model do not fit.
+        TypeError, ValueError: an argument is out of its range, data and model do not fit, training
+            diverges, or the checkpoint is of another run.
 
     Warns:
         CollapsedPosteriorWarning: drawn networks are nearly all the same.
@@ -126,71 +143,56 @@ def fit(
     check_count(batch_size, "batch_size")
     check_count(batchnorm_networks, "batchnorm_networks", minimum=0)
     check_real(real_lr, "real_lr", above=0.0)
+    if not 0.0 <= check_real(kl_warmup, "kl_warmup") <= 1.0:
+        raise ValueError(f"kl_warmup must lie in [0, 1], got {kl_warmup}")
     place = check_device(device)
     train = labelled_data(data)
-    held_out = None if val is None else _validation(val)
-    normalisation = compute_normalisation(_inputs_of(train)) if normalise else None
-    loader, size = _loader(train, batch_size, check_seed(seed))
+    held_out = None if val is None else whole_data(val)
+    loader, size = training_batches(train, batch_size, check_seed(seed))
     recipe = {
         "estimator": estimator,
         "lr": lr,
         "kl_weight": kl_weight,
+        "max_change": max_change,
         "num_samples": num_samples,
         "momentum": momentum,
         "temperature": temperature,
         "init_scale": init_scale,
         "num_data": size if num_data is None else num_data,
     }
-
     work = copy.deepcopy(model).to(place).train()
-    names = binary_parameters(work) if binary is None else _named(work, binary)
-    parameters = dict(work.named_parameters())
-    real = [p for name, p in parameters.items() if name not in names]
-    bayesbinn = BayesBiNN(
-        [(name, parameters[name]) for name in names],
+    trainer = _Trainer(
+        work,
+        loader,
+        binary_parameters(work) if binary is None else _named(work, binary),
+        recipe=recipe,
+        schedule={
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "real_lr": real_lr,
+            "kl_warmup": kl_warmup,
+            "seed": seed,
+        },
+        normalisation=compute_normalisation(_inputs_of(train)) if normalise else None,
         prior=prior,
-        generator=torch.Generator(place).manual_seed(seed),
-        **recipe,
+        device=place,
     )
-    optimizers = [bayesbinn, *([torch.optim.Adam(real, lr=real_lr)] if real else [])]
-    steps = epochs * len(loader)
-    schedulers = [CosineAnnealingLR(optimizer, steps) for optimizer in optimizers]
-    metadata = {
-        "normalisation": normalisation,
-        "recipe": recipe
-        | {"epochs": epochs, "batch_size": batch_size, "real_lr": real_lr, "seed": seed},
-        "versions": {name: importlib.metadata.version(name) for name in ("bbnn-uq", "torch")},
-    }
-    metadata = {key: value for key, value in metadata.items() if value is not None}
-
-    def posterior() -> BernoulliPosterior:
-        state = dict(work.named_buffers()) | dict(work.named_parameters())
-        kept = {name: value for name, value in state.items() if name not in names}
-        if not all(bool(value.isfinite().all()) for value in bayesbinn.natural_param.values()):
-            raise ValueError("natural parameters became infinite in training; lower lr or real_lr")
-        return BernoulliPosterior(bayesbinn.natural_param, kept, metadata)
-
+    report = on_epoch or (lambda record: None)
+    checkpoint = None if checkpoint_dir is None else writable_folder(checkpoint_dir) / CHECKPOINT
     with seeded_torch(seed, place), progress_bar("training", epochs, enabled=progress) as advance:
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            loss, accuracy = _train_epoch(
-                work, loader, bayesbinn, optimizers, schedulers, normalisation, place
-            )
-            now = posterior()
-            record = {
-                "epoch": epoch,
-                "loss": loss,
-                "accuracy": accuracy,
-                "bits_per_weight": now.bits_per_weight(),
-                "flip_rate": now.flip_rate(),
-                "seconds": time.perf_counter() - started,
-            }
-            if held_out is not None:
-                record |= _validate(work, now, held_out, seed, place)
-            if on_epoch is not None:
-                on_epoch(record)
-            advance(1, f"loss {loss:.3f}, {now.bits_per_weight():.2f} bits per weight")
-    fitted = posterior()
+        if checkpoint is not None and checkpoint.exists():
+            trainer.restore(load_checkpoint(checkpoint))
+            for record in trainer.history:
+                report(record)
+            advance(len(trainer.history), "resumed")
+        while len(trainer.history) < epochs:
+            record = _epoch(trainer, held_out)
+            report(record)
+            if checkpoint is not None:
+                save_checkpoint(checkpoint, trainer.state())
+            note = f"loss {record['loss']:.3f}, {record['bits_per_weight']:.2f} bits per weight"
+            advance(1, note)
+    fitted = trainer.posterior()
     warn_if_collapsed(fitted)
     if batchnorm_networks == 0:
         return fitted
@@ -228,48 +230,166 @@ def _named(model: nn.Module, names: Iterable[str]) -> list[str]:
     return wanted
 
 
-def _train_epoch(
-    model: nn.Module,
-    loader: Iterable[Any],
-    bayesbinn: BayesBiNN,
-    optimizers: list[Any],
-    schedulers: list[Any],
-    normalisation: dict[str, list[float]] | None,
-    device: torch.device,
-) -> tuple[float, float]:
-    """One pass over the data; the mean loss and accuracy of the networks drawn on the way."""
-    ordinary = optimizers[1:]
-    total, correct, seen = 0.0, 0.0, 0
-    for x, y in loader:
-        inputs = normalise_inputs(x.to(device), normalisation)
-        labels = y.to(device)
+class _Trainer:
+    """A training run: the copied model, its optimizers, and where the run stands."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loader: DataLoader,
+        names: list[str],
+        *,
+        recipe: dict[str, Any],
+        schedule: dict[str, Any],
+        normalisation: dict[str, list[float]] | None,
+        prior: BernoulliPosterior | Mapping[str, Tensor] | None,
+        device: torch.device,
+    ) -> None:
+        self.model, self.loader, self.names = model, loader, names
+        self.device = device
+        self.normalisation = normalisation
+        self.kl_weight = recipe["kl_weight"]
+        self.warmup_steps = round(schedule["kl_warmup"] * schedule["epochs"] * len(loader))
+        parameters = dict(model.named_parameters())
+        self.bayesbinn = BayesBiNN(
+            [(name, parameters[name]) for name in names],
+            prior=prior,
+            generator=torch.Generator(device).manual_seed(schedule["seed"]),
+            **recipe,
+        )
+        real = [p for name, p in parameters.items() if name not in names]
+        self.adam = torch.optim.Adam(real, lr=schedule["real_lr"]) if real else None
+        self.optimizers = [o for o in (self.bayesbinn, self.adam) if o is not None]
+        steps = schedule["epochs"] * len(loader)
+        self.schedulers = [CosineAnnealingLR(optimizer, steps) for optimizer in self.optimizers]
+        self.metadata: dict[str, Any] = {"recipe": recipe | schedule}
+        if normalisation is not None:
+            self.metadata["normalisation"] = normalisation
+        versions = {name: importlib.metadata.version(name) for name in ("bbnn-uq", "torch")}
+        self.metadata["versions"] = versions
+        self.history: list[dict[str, Any]] = []
+        self.steps = 0
+
+    def posterior(self) -> BernoulliPosterior:
+        """The posterior as it stands."""
+        natural = self.bayesbinn.natural_param
+        if not all(bool(value.isfinite().all()) for value in natural.values()):
+            raise ValueError("natural parameters became infinite in training; lower lr or real_lr")
+        state = dict(self.model.named_buffers()) | dict(self.model.named_parameters())
+        kept = {name: value for name, value in state.items() if name not in self.names}
+        return BernoulliPosterior(natural, kept, self.metadata)
+
+    def train_epoch(self) -> tuple[float, float]:
+        """One pass over the data: mean loss and accuracy of the networks drawn on the way."""
+        total, correct, seen = 0.0, 0.0, 0
+        for x, y in self.loader:
+            loss, hits = self._train_batch(
+                normalise_inputs(x.to(self.device), self.normalisation), y.to(self.device)
+            )
+            if not math.isfinite(loss):
+                raise ValueError(f"the training loss became {loss}; lower lr or real_lr")
+            total += loss * len(y)
+            correct += hits
+            seen += len(y)
+        return total / seen, correct / seen
+
+    def _train_batch(self, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
         hits = 0.0
 
-        def closure(inputs: Tensor = inputs, labels: Tensor = labels) -> Tensor:
+        def closure() -> Tensor:
             nonlocal hits
-            bayesbinn.zero_grad()
-            logits = model(inputs)
+            self.bayesbinn.zero_grad()
+            logits = self.model(inputs)
             _check_logits(logits, labels)
             loss = nn.functional.cross_entropy(logits, labels)
             loss.backward()
             hits += float((logits.detach().argmax(1) == labels).sum())
             return loss.detach()
 
-        # Real-valued gradients add up over the draws of a step and are averaged below.
-        for optimizer in ordinary:
-            optimizer.zero_grad()
-        loss = float(bayesbinn.step(closure))
-        if not math.isfinite(loss):
-            raise ValueError(f"the training loss became {loss}; lower lr or real_lr")
-        for optimizer in ordinary:
-            _divide_gradients(optimizer, bayesbinn.num_samples)
-            optimizer.step()
-        for scheduler in schedulers:
+        self.steps += 1
+        if self.steps <= self.warmup_steps:
+            for group in self.bayesbinn.param_groups:
+                group["kl_weight"] = self.kl_weight * self.steps / self.warmup_steps
+        if self.adam is not None:
+            self.adam.zero_grad()
+        loss = float(self.bayesbinn.step(closure))
+        if self.adam is not None:
+            # Real-valued gradients have added up over the draws of the step.
+            _divide_gradients(self.adam, self.bayesbinn.num_samples)
+            self.adam.step()
+        for scheduler in self.schedulers:
             scheduler.step()
-        total += loss * len(y)
-        correct += hits / bayesbinn.num_samples
-        seen += len(y)
-    return total / seen, correct / seen
+        return loss, hits / self.bayesbinn.num_samples
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next epoch depends on, random streams included."""
+        return {
+            "metadata": self.metadata,
+            "history": self.history,
+            "steps": self.steps,
+            "model": self.model.state_dict(),
+            "buffers": dict(self.model.named_buffers()),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
+            "streams": [generator.get_state() for generator in self._generators()],
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state`.
+
+        Raises:
+            ValueError: it is of another recipe.
+        """
+        ours, theirs = self.metadata["recipe"], state["metadata"]["recipe"]
+        different = [key for key in ours if ours[key] != theirs.get(key)]
+        if different or self.normalisation != state["metadata"].get("normalisation"):
+            what = ", ".join(f"{key} {theirs.get(key)!r}, now {ours[key]!r}" for key in different)
+            raise ValueError(
+                f"the checkpoint is of another run ({what or 'other data'}); use the same "
+                "arguments, or another checkpoint_dir"
+            )
+        self.history, self.steps = state["history"], state["steps"]
+        self.model.load_state_dict(state["model"])
+        for name, buffer in self.model.named_buffers():
+            buffer.copy_(state["buffers"][name])
+        for ours, theirs in zip(self.optimizers, state["optimizers"], strict=True):
+            ours.load_state_dict(theirs)
+        for ours, theirs in zip(self.schedulers, state["schedulers"], strict=True):
+            ours.load_state_dict(theirs)
+        for generator, stream in zip(self._generators(), state["streams"], strict=True):
+            generator.set_state(stream)
+        torch.set_rng_state(state["torch"])
+        if self.device.type == "cuda":
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def _generators(self) -> list[torch.Generator]:
+        order = getattr(self.loader, "generator", None)
+        return [g for g in (self.bayesbinn.generator, order) if g is not None]
+
+
+def _epoch(trainer: _Trainer, held_out: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+    """Train for an epoch and enter what happened into the history."""
+    started = time.perf_counter()
+    loss, accuracy = trainer.train_epoch()
+    now = trainer.posterior()
+    record = {
+        "epoch": len(trainer.history) + 1,
+        "loss": loss,
+        "accuracy": accuracy,
+        "bits_per_weight": now.bits_per_weight(),
+        "flip_rate": now.flip_rate(),
+        "seconds": time.perf_counter() - started,
+    }
+    if held_out is not None:
+        x, y = held_out
+        probs = predict(
+            trainer.model, now, x, num_samples=VALIDATION_NETWORKS, device=trainer.device
+        ).probs
+        record |= {"val_nll": metrics.nll(probs, y), "val_accuracy": metrics.accuracy(probs, y)}
+    trainer.history.append(record)
+    return record
 
 
 def _divide_gradients(optimizer: torch.optim.Optimizer, count: int) -> None:
@@ -293,48 +413,3 @@ def _check_logits(logits: Tensor, labels: Tensor) -> None:
 
 def _inputs_of(data: tuple[Tensor, Tensor] | Any) -> Tensor:
     return data[0] if isinstance(data, tuple) else all_inputs(data)
-
-
-def _loader(data: Any, batch_size: int, seed: int) -> tuple[DataLoader, int]:
-    """Shuffled batches and the number of inputs."""
-    if isinstance(data, DataLoader):
-        return data, len(data.dataset)  # pyright: ignore[reportArgumentType]
-    generator = torch.Generator().manual_seed(seed)
-    # The last batch is dropped when it is not full: one input alone has no variance for
-    # BatchNorm, and shuffling shows every input sooner or later.
-    if not isinstance(data, tuple):
-        size = len(data)
-        return DataLoader(
-            data, min(batch_size, size), shuffle=True, drop_last=True, generator=generator
-        ), size
-    dataset = TensorDataset(*data)
-    size = len(dataset)
-    # Tensors are indexed by a whole batch at once, where a plain loader would collate items.
-    order = RandomSampler(dataset, generator=generator)
-    batches = BatchSampler(order, min(batch_size, size), drop_last=True)
-    return DataLoader(dataset, sampler=batches, batch_size=None, generator=generator), size
-
-
-def _validation(val: Any) -> tuple[Tensor, Tensor]:
-    data = labelled_data(val, "val")
-    if isinstance(data, tuple):
-        return data
-    if not isinstance(data, DataLoader):
-        # Even an unshuffled loader reads a seed: from here rather than from the global stream.
-        data = DataLoader(data, 1000, generator=torch.Generator())
-    batches = [(x, y) for x, y in data]
-    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
-
-
-def _validate(
-    model: nn.Module,
-    posterior: BernoulliPosterior,
-    data: tuple[Tensor, Tensor],
-    seed: int,
-    device: torch.device,
-) -> dict[str, float]:
-    x, y = data
-    probs = predict(
-        model, posterior, x, num_samples=VALIDATION_NETWORKS, seed=seed, device=device
-    ).probs
-    return {"val_nll": metrics.nll(probs, y), "val_accuracy": metrics.accuracy(probs, y)}

@@ -193,3 +193,26 @@ def test_an_interrupt_leaves_the_model_and_the_stream_as_they_were():
         fit(network, blobs(), epochs=3, on_epoch=interrupt)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_late_kl_term_leaves_fewer_bits():
+    strong = fit(model(), blobs(), epochs=4, kl_weight=1.0, lr=0.05, seed=1)
+    late = fit(model(), blobs(), epochs=4, kl_weight=1.0, lr=0.05, seed=1, kl_warmup=1.0)
+    none = fit(model(), blobs(), epochs=4, kl_weight=0.0, lr=0.05, seed=1)
+    assert none.bits_per_weight() < late.bits_per_weight() < strong.bits_per_weight()
+
+
+def test_max_change_bounds_a_step():
+    start = fit(model(), blobs(), epochs=1, lr=0.0, momentum=0.0)
+    options = {"epochs": 1, "batch_size": 300, "momentum": 0.0, "kl_weight": 0.0, "lr": 10.0}
+    free = fit(model(), blobs(), **options)
+    bounded = fit(model(), blobs(), max_change=0.05, **options)
+
+    def moved(posterior):
+        return max(
+            float((value - start.natural_param[name]).abs().max())
+            for name, value in posterior.natural_param.items()
+        )
+
+    assert moved(free) > 1.0
+    assert moved(bounded) == pytest.approx(0.05, rel=1e-4)

@@ -100,7 +100,9 @@ class BayesBiNN(Optimizer):
         num_samples: draws per step; each calls the closure once and their gradients are averaged.
         momentum: β in [0, 1) of the bias-corrected moving average.
         kl_weight: ρ ≥ 0, the weight of KL(q ‖ prior); below 1 gives a tempered posterior.
-        temperature: τ > 0 of the relaxation; used by ``concrete``.
+        max_change: bound on how far one gradient may move a λ: α |∇_μ| ≤ ``max_change``, before
+            the moving average; none when not given.
+        temperature: τ > 0 of the relaxation; used by ``concrete`` and ``published``.
         init_scale: |λ| at the start, with random signs; used where no prior is given.
         prior: λ₀ by name, as a dictionary or a posterior of the previous task; λ starts there.
             ``None`` is the uniform prior, λ₀ = 0.
@@ -136,6 +138,7 @@ class BayesBiNN(Optimizer):
         num_samples: int = 1,
         momentum: float = 0.9,
         kl_weight: float = 3e-3,
+        max_change: float | None = None,
         temperature: float = 0.5,
         init_scale: float = 1.0,
         prior: BernoulliPosterior | Mapping[str, Tensor] | None = None,
@@ -150,6 +153,9 @@ class BayesBiNN(Optimizer):
             "estimator": check_choice(estimator, "estimator", ESTIMATORS),
             "momentum": float(momentum),
             "kl_weight": check_real(kl_weight, "kl_weight", minimum=0.0),
+            "max_change": None
+            if max_change is None
+            else check_real(max_change, "max_change", above=0.0),
             "temperature": check_real(temperature, "temperature", above=0.0),
         }
         super().__init__(named_params, defaults)
@@ -267,6 +273,9 @@ class BayesBiNN(Optimizer):
     def _update(self, parameter: nn.Parameter, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[parameter]
         state["step"] += 1
+        if group["max_change"] is not None and group["lr"] > 0:
+            bound = group["max_change"] / group["lr"]
+            gradient.clamp_(-bound, bound)
         if group["estimator"] == "published":
             rates = {key: group[key] for key in ("lr", "momentum", "kl_weight")}
             published_update_(state, gradient, **rates)
