@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bbnn_uq import data, metrics, models, plots
-    from bbnn_uq.inference import predict
+    from bbnn_uq.inference import predict, refresh_batchnorm
     from bbnn_uq.networks import draw
     from bbnn_uq.optim import BayesBiNN
     from bbnn_uq.posterior import (
         BernoulliPosterior,
         CollapsedPosteriorWarning,
         PosteriorFormatError,
+        PosteriorMixture,
         load,
     )
     from bbnn_uq.predictive import Predictive
@@ -30,6 +31,7 @@ __all__ = [
     "BernoulliPosterior",
     "CollapsedPosteriorWarning",
     "PosteriorFormatError",
+    "PosteriorMixture",
     "Predictive",
     "Report",
     "data",
@@ -41,6 +43,7 @@ __all__ = [
     "models",
     "plots",
     "predict",
+    "refresh_batchnorm",
 ]
 
 __version__ = importlib.metadata.version("bbnn-uq")
@@ -50,6 +53,7 @@ _HOMES = {
     "BernoulliPosterior": "posterior",
     "CollapsedPosteriorWarning": "posterior",
     "PosteriorFormatError": "posterior",
+    "PosteriorMixture": "posterior",
     "Predictive": "predictive",
     "Report": "report",
     "draw": "networks",
@@ -57,6 +61,7 @@ _HOMES = {
     "fit": "training",
     "load": "posterior",
     "predict": "inference",
+    "refresh_batchnorm": "inference",
 }
 
 

@@ -1,0 +1,202 @@
+"""The uncertainty benchmark: BayesBiNN posteriors beside tuned point estimates and ensembles.
+
+    .venv/bin/python tests/benchmarks/uncertainty.py --epochs 10 --seeds 5
+    .venv/bin/python tests/benchmarks/uncertainty.py --epochs 40 --seeds 3
+
+Trains what is missing under runs/bench-uncertainty (it may be stopped and started again), evaluates
+it, and writes docs/benchmarks/uncertainty-EPOCHS.json, from which docs/benchmarks/uncertainty.md is
+made. Recipes are chosen by validation NLL (six per method, seed 0), scores by AUROC on corrupted
+validation images, the temperature of temperature scaling by validation NLL.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import uncertainty_data
+import uncertainty_methods as methods
+from scipy.optimize import minimize_scalar
+from scipy.special import softmax
+from uncertainty_table import write_tables
+
+from bbnn_uq import Predictive, load, metrics
+
+ROOT = Path("runs/bench-uncertainty")
+DOCS = Path("docs/benchmarks")
+SCORES = [
+    f"{kind}@{temperature:g}"
+    for kind in ("entropy", "mutual_information", "confidence")
+    for temperature in methods.TEMPERATURES
+]
+ENSEMBLES = {
+    "ste_ensemble": "ste",
+    "full_precision_ensemble": "full_precision",
+    "mixture": "straight_through",
+}
+
+
+@cache
+def data() -> uncertainty_data.Data:
+    return uncertainty_data.load()
+
+
+def run_path(epochs: int, method: str, config: dict[str, Any], seed: int) -> Path:
+    slug = "-".join(f"{key}={value:g}" for key, value in config.items())
+    return ROOT / str(epochs) / method / slug / f"seed-{seed}.safetensors"
+
+
+def train(job: tuple[int, str, dict[str, Any], int]) -> None:
+    """Train one run unless it is there."""
+    torch.set_num_threads(1)
+    epochs, method, config, seed = job
+    path = run_path(*job)
+    if path.with_suffix(".json").exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    seconds = methods.train(method, config, seed, epochs, data(), path)
+    x, y = data().validation
+    probs = methods.predict(method, [path], x, dropout_of(method, config)).probs
+    facts = {
+        "seconds": seconds,
+        "nll": metrics.nll(probs, y),
+        "accuracy": metrics.accuracy(probs, y),
+    }
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    print(epochs, method, config, seed, facts, flush=True)
+
+
+def dropout_of(method: str, config: dict[str, Any]) -> float:
+    return (methods.FIXED.get(method, {}) | config)["dropout"]
+
+
+def chosen(epochs: int, method: str) -> dict[str, Any]:
+    """The recipe with the lowest validation NLL."""
+
+    def nll(config: dict[str, Any]) -> float:
+        path = run_path(epochs, method, config, 0).with_suffix(".json")
+        return json.loads(path.read_text())["nll"]
+
+    return min(methods.GRIDS[method], key=nll)
+
+
+def evaluate(job: tuple[int, str, int | None, int]) -> None:
+    """Evaluate a row for one seed (None: an ensemble of all seeds) unless it is there."""
+    torch.set_num_threads(1)
+    epochs, row, seed, num_seeds = job
+    target = evaluation_path(epochs, row, seed)
+    if target.exists():
+        return
+    method = ENSEMBLES.get(row, row)
+    config = chosen(epochs, method)
+    seeds = range(num_seeds) if seed is None else [seed]
+    paths = [run_path(epochs, method, config, each) for each in seeds]
+    dropout = dropout_of(method, config)
+
+    def predictive(x: np.ndarray) -> Predictive:
+        return methods.predict(method, paths, x, dropout)
+
+    x, y = data().validation
+    validation, test = predictive(x), predictive(data().test[0])
+    temperature = best_temperature(validation.probs, y)
+    labels = data().test[1]
+    scaled = softmax(np.log(np.maximum(test.probs, 1e-300)) / temperature, axis=1)
+    facts = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+    result: dict[str, Any] = {
+        "config": config,
+        "accuracy": metrics.accuracy(test.probs, labels),
+        "nll": metrics.nll(test.probs, labels),
+        "ece": metrics.ece(test.probs, labels),
+        "ece_scaled": metrics.ece(scaled, labels),
+        "temperature": temperature,
+        "seconds": sum(fact["seconds"] for fact in facts),
+        "storage_bits": methods.STORAGE_BITS.get(method, 1) * len(paths),
+        "corrupted": aurocs(validation, {k: predictive(v) for k, v in data().corrupted.items()}),
+        "ood": aurocs(test, {k: predictive(v) for k, v in data().ood.items()}),
+    }
+    if method in methods.POSTERIORS:
+        members = [load(path) for path in paths]
+        result["bits_per_weight"] = float(np.mean([each.bits_per_weight() for each in members]))
+        # λ as 8-bit numbers would do; what is stored today is float32.
+        result["storage_bits"] = 32 * len(paths)
+        if seed is not None:
+            mode = methods.predict_mode(paths[0], data().test[0], dropout).probs
+            result["nll_mode"] = metrics.nll(mode, labels)
+            result["accuracy_mode"] = metrics.accuracy(mode, labels)
+    target.write_text(json.dumps(result))
+    print(epochs, row, seed, {k: v for k, v in result.items() if isinstance(v, float)}, flush=True)
+
+
+def evaluation_path(epochs: int, row: str, seed: int | None) -> Path:
+    return ROOT / str(epochs) / f"{row}-{'all' if seed is None else seed}.json"
+
+
+def best_temperature(probs: np.ndarray, labels: np.ndarray) -> float:
+    """Temperature on the log of pooled probabilities, by validation NLL."""
+    logits = np.log(np.maximum(probs, 1e-300))
+    fitted = minimize_scalar(
+        lambda t: metrics.nll(softmax(logits / t, axis=1), labels),
+        bounds=(0.2, 5.0),
+        method="bounded",
+    )
+    return float(fitted.x)
+
+
+def aurocs(inside: Predictive, outside: dict[str, Predictive]) -> dict[str, dict[str, float]]:
+    """Set → score → AUROC, for the scores that this predictive has."""
+    sets: dict[str, dict[str, float]] = {}
+    for name, other in outside.items():
+        sets[name] = {}
+        for score in SCORES:
+            if score.startswith("mutual") and inside.num_samples == 1:
+                continue
+            sets[name][score] = metrics.ood_metrics(inside.score(score), other.score(score)).auroc
+    return sets
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--methods", nargs="*", default=list(methods.GRIDS))
+    arguments = parser.parse_args()
+    epochs, seeds = arguments.epochs, arguments.seeds
+    with ProcessPoolExecutor(arguments.workers) as pool:
+        tuning = [(epochs, m, config, 0) for m in arguments.methods for config in methods.GRIDS[m]]
+        list(pool.map(train, tuning))
+        final = [(epochs, m, chosen(epochs, m), s) for s in range(seeds) for m in arguments.methods]
+        list(pool.map(train, final))
+        rows: list[tuple[int, str, int | None, int]] = [
+            (epochs, m, seed, seeds) for m in arguments.methods for seed in range(seeds)
+        ]
+        rows += [
+            (epochs, row, None, seeds)
+            for row, method in ENSEMBLES.items()
+            if method in arguments.methods
+        ]
+        list(pool.map(evaluate, rows))
+    results = {
+        row: [
+            json.loads(evaluation_path(epochs, name, seed).read_text())
+            for _, name, seed, _ in rows
+            if name == row
+        ]
+        for row in dict.fromkeys(name for _, name, _, _ in rows)
+    }
+    machine = f"{platform.machine()}, {torch.__version__}, one thread per run"
+    DOCS.mkdir(parents=True, exist_ok=True)
+    summary = {"epochs": epochs, "seeds": seeds, "machine": machine, "rows": results}
+    (DOCS / f"uncertainty-{epochs}.json").write_text(json.dumps(summary, indent=1) + "\n")
+    write_tables(DOCS)
+
+
+if __name__ == "__main__":
+    main()

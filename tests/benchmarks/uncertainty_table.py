@@ -1,0 +1,133 @@
+"""docs/benchmarks/uncertainty.md from the JSON files that the benchmark wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+NAMES = {
+    "published": "BayesBiNN `published`",
+    "ste": "STE-Adam",
+    "bop": "Bop",
+    "full_precision": "full precision",
+    "mc_dropout": "MC dropout, full precision",
+    "ste_ensemble": "STE ensemble",
+    "full_precision_ensemble": "full-precision ensemble",
+    "straight_through": "BayesBiNN `straight_through`",
+    "local": "BayesBiNN `local`",
+    "concrete": "BayesBiNN `concrete`",
+    "mixture": "mixture of `straight_through`",
+}
+OOD = ("mnist-5k", "noise", "rotated-90")
+
+
+def write_tables(folder: Path) -> None:
+    """Write ``uncertainty.md`` beside the JSON files; the text around the tables is kept."""
+    page = folder / "uncertainty.md"
+    text = page.read_text(encoding="utf-8") if page.exists() else "# Uncertainty benchmark\n"
+    before, _, rest = text.partition("<!-- tables -->")
+    _, _, after = rest.partition("<!-- end of tables -->")
+    files = sorted(folder.glob("uncertainty-*.json"), key=lambda p: int(p.stem.split("-")[1]))
+    tables = [_budget(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    page.write_text(
+        before + "<!-- tables -->\n" + "\n".join(tables) + "<!-- end of tables -->" + after,
+        encoding="utf-8",
+    )
+
+
+def _budget(summary: dict[str, Any]) -> str:
+    rows = {name: summary["rows"][name] for name in NAMES if name in summary["rows"]}
+    lines = [
+        f"\n## {summary['epochs']} epochs, {summary['seeds']} seeds ({summary['machine']})\n",
+        "| method | accuracy % | NLL | ECE % | ECE scaled % | bits/weight | storage bits/weight "
+        "| seconds |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, runs in rows.items():
+        cells = [
+            _mean(runs, "accuracy", 100, 2),
+            _mean(runs, "nll", 1, 4),
+            _mean(runs, "ece", 100, 2),
+            _mean(runs, "ece_scaled", 100, 2),
+            _mean(runs, "bits_per_weight", 1, 3),
+            f"{runs[0]['storage_bits']}",
+            f"{np.mean([run['seconds'] for run in runs]):.0f}",
+        ]
+        lines.append(f"| {NAMES[name]} | " + " | ".join(cells) + " |")
+    lines += [
+        "\nAUROC; the best score of a row is the one with the highest mean AUROC on corrupted "
+        "validation images.\n",
+        "| method | " + " | ".join(f"{s}: H | MI | best" for s in OOD) + " | best score |",
+        "|---|" + "---|" * (3 * len(OOD) + 1),
+    ]
+    for name, runs in rows.items():
+        best = _best_score(runs)
+        cells = [
+            _auroc(runs, set_, score)
+            for set_ in OOD
+            for score in ("entropy@1", "mutual_information@1", best)
+        ]
+        lines.append(f"| {NAMES[name]} | " + " | ".join(cells) + f" | {best} |")
+    lines += ["\nPaired differences over seeds, with 95 % intervals.\n"]
+    lines += [
+        "| difference | accuracy, points | NLL | AUROC mnist-5k, best scores |",
+        "|---|---|---|---|",
+    ]
+    for one in ("straight_through", "local"):
+        for other in ("ste", "full_precision"):
+            if one in rows and other in rows:
+                lines.append(_paired(rows, one, other))
+        if one in rows:
+            gain = [run["nll"] - run["nll_mode"] for run in rows[one]]
+            points = [100 * (run["accuracy"] - run["accuracy_mode"]) for run in rows[one]]
+            lines.append(
+                f"| {NAMES[one]}, mean − mode | {_interval(points, 2)} | {_interval(gain, 4)} | – |"
+            )
+    lines += ["\nRecipes chosen on the validation split:\n"]
+    lines += [f"- {NAMES[name]}: {_recipe(runs[0]['config'])}" for name, runs in rows.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _best_score(runs: list[dict[str, Any]]) -> str:
+    kinds = runs[0]["corrupted"]
+    scores = next(iter(kinds.values()))
+    return max(
+        scores, key=lambda s: np.mean([run["corrupted"][k][s] for run in runs for k in kinds])
+    )
+
+
+def _auroc(runs: list[dict[str, Any]], set_: str, score: str) -> str:
+    values = [run["ood"][set_][score] for run in runs if score in run["ood"][set_]]
+    return _interval(values, 3) if values else "–"
+
+
+def _mean(runs: list[dict[str, Any]], key: str, factor: float, digits: int) -> str:
+    values = [factor * run[key] for run in runs if key in run]
+    return _interval(values, digits) if values else "–"
+
+
+def _interval(values: list[float], digits: int) -> str:
+    """Mean ± half-width of the t interval over seeds; the value alone where there is one."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return f"{mean:.{digits}f}"
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values)
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def _paired(rows: dict[str, list[dict[str, Any]]], one: str, other: str) -> str:
+    pairs = list(zip(rows[one], rows[other], strict=True))
+    best = {name: _best_score(rows[name]) for name in (one, other)}
+    accuracy = [100 * (a["accuracy"] - b["accuracy"]) for a, b in pairs]
+    nll = [a["nll"] - b["nll"] for a, b in pairs]
+    auroc = [a["ood"]["mnist-5k"][best[one]] - b["ood"]["mnist-5k"][best[other]] for a, b in pairs]
+    cells = [_interval(accuracy, 2), _interval(nll, 4), _interval(auroc, 3)]
+    return f"| {NAMES[one]} − {NAMES[other]} | " + " | ".join(cells) + " |"
+
+
+def _recipe(config: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value:g}" for key, value in config.items())
