@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.metadata
-import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -12,8 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import CosineAnnealingLR
-from torch.utils.data import DataLoader
 
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_count, check_real, check_seed
@@ -30,9 +26,8 @@ from bbnn_uq.inputs import (
     training_batches,
     whole_data,
 )
-from bbnn_uq.inputs import normalise as normalise_inputs
-from bbnn_uq.optim import BayesBiNN
 from bbnn_uq.posterior import BernoulliPosterior, warn_if_collapsed
+from bbnn_uq.trainer import Trainer
 
 __all__ = ["binary_parameters", "fit"]
 
@@ -161,7 +156,7 @@ def fit(
         "num_data": size if num_data is None else num_data,
     }
     work = copy.deepcopy(model).to(place).train()
-    trainer = _Trainer(
+    trainer = Trainer(
         work,
         loader,
         binary_parameters(work) if binary is None else _named(work, binary),
@@ -230,146 +225,7 @@ def _named(model: nn.Module, names: Iterable[str]) -> list[str]:
     return wanted
 
 
-class _Trainer:
-    """A training run: the copied model, its optimizers, and where the run stands."""
-
-    def __init__(
-        self,
-        model: nn.Module,
-        loader: DataLoader,
-        names: list[str],
-        *,
-        recipe: dict[str, Any],
-        schedule: dict[str, Any],
-        normalisation: dict[str, list[float]] | None,
-        prior: BernoulliPosterior | Mapping[str, Tensor] | None,
-        device: torch.device,
-    ) -> None:
-        self.model, self.loader, self.names = model, loader, names
-        self.device = device
-        self.normalisation = normalisation
-        self.kl_weight = recipe["kl_weight"]
-        self.warmup_steps = round(schedule["kl_warmup"] * schedule["epochs"] * len(loader))
-        parameters = dict(model.named_parameters())
-        self.bayesbinn = BayesBiNN(
-            [(name, parameters[name]) for name in names],
-            prior=prior,
-            generator=torch.Generator(device).manual_seed(schedule["seed"]),
-            **recipe,
-        )
-        real = [p for name, p in parameters.items() if name not in names]
-        self.adam = torch.optim.Adam(real, lr=schedule["real_lr"]) if real else None
-        self.optimizers = [o for o in (self.bayesbinn, self.adam) if o is not None]
-        steps = schedule["epochs"] * len(loader)
-        self.schedulers = [CosineAnnealingLR(optimizer, steps) for optimizer in self.optimizers]
-        self.metadata: dict[str, Any] = {"recipe": recipe | schedule}
-        if normalisation is not None:
-            self.metadata["normalisation"] = normalisation
-        versions = {name: importlib.metadata.version(name) for name in ("bbnn-uq", "torch")}
-        self.metadata["versions"] = versions
-        self.history: list[dict[str, Any]] = []
-        self.steps = 0
-
-    def posterior(self) -> BernoulliPosterior:
-        """The posterior as it stands."""
-        natural = self.bayesbinn.natural_param
-        if not all(bool(value.isfinite().all()) for value in natural.values()):
-            raise ValueError("natural parameters became infinite in training; lower lr or real_lr")
-        state = dict(self.model.named_buffers()) | dict(self.model.named_parameters())
-        kept = {name: value for name, value in state.items() if name not in self.names}
-        return BernoulliPosterior(natural, kept, self.metadata)
-
-    def train_epoch(self) -> tuple[float, float]:
-        """One pass over the data: mean loss and accuracy of the networks drawn on the way."""
-        total, correct, seen = 0.0, 0.0, 0
-        for x, y in self.loader:
-            loss, hits = self._train_batch(
-                normalise_inputs(x.to(self.device), self.normalisation), y.to(self.device)
-            )
-            if not math.isfinite(loss):
-                raise ValueError(f"the training loss became {loss}; lower lr or real_lr")
-            total += loss * len(y)
-            correct += hits
-            seen += len(y)
-        return total / seen, correct / seen
-
-    def _train_batch(self, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
-        hits = 0.0
-
-        def closure() -> Tensor:
-            nonlocal hits
-            self.bayesbinn.zero_grad()
-            logits = self.model(inputs)
-            _check_logits(logits, labels)
-            loss = nn.functional.cross_entropy(logits, labels)
-            loss.backward()
-            hits += float((logits.detach().argmax(1) == labels).sum())
-            return loss.detach()
-
-        self.steps += 1
-        if self.steps <= self.warmup_steps:
-            for group in self.bayesbinn.param_groups:
-                group["kl_weight"] = self.kl_weight * self.steps / self.warmup_steps
-        if self.adam is not None:
-            self.adam.zero_grad()
-        loss = float(self.bayesbinn.step(closure))
-        if self.adam is not None:
-            # Real-valued gradients have added up over the draws of the step.
-            _divide_gradients(self.adam, self.bayesbinn.num_samples)
-            self.adam.step()
-        for scheduler in self.schedulers:
-            scheduler.step()
-        return loss, hits / self.bayesbinn.num_samples
-
-    def state(self) -> dict[str, Any]:
-        """Everything that the next epoch depends on, random streams included."""
-        return {
-            "metadata": self.metadata,
-            "history": self.history,
-            "steps": self.steps,
-            "model": self.model.state_dict(),
-            "buffers": dict(self.model.named_buffers()),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
-            "streams": [generator.get_state() for generator in self._generators()],
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`state`.
-
-        Raises:
-            ValueError: it is of another recipe.
-        """
-        ours, theirs = self.metadata["recipe"], state["metadata"]["recipe"]
-        different = [key for key in ours if ours[key] != theirs.get(key)]
-        if different or self.normalisation != state["metadata"].get("normalisation"):
-            what = ", ".join(f"{key} {theirs.get(key)!r}, now {ours[key]!r}" for key in different)
-            raise ValueError(
-                f"the checkpoint is of another run ({what or 'other data'}); use the same "
-                "arguments, or another checkpoint_dir"
-            )
-        self.history, self.steps = state["history"], state["steps"]
-        self.model.load_state_dict(state["model"])
-        for name, buffer in self.model.named_buffers():
-            buffer.copy_(state["buffers"][name])
-        for ours, theirs in zip(self.optimizers, state["optimizers"], strict=True):
-            ours.load_state_dict(theirs)
-        for ours, theirs in zip(self.schedulers, state["schedulers"], strict=True):
-            ours.load_state_dict(theirs)
-        for generator, stream in zip(self._generators(), state["streams"], strict=True):
-            generator.set_state(stream)
-        torch.set_rng_state(state["torch"])
-        if self.device.type == "cuda":
-            torch.cuda.set_rng_state(state["cuda"], self.device)
-
-    def _generators(self) -> list[torch.Generator]:
-        order = getattr(self.loader, "generator", None)
-        return [g for g in (self.bayesbinn.generator, order) if g is not None]
-
-
-def _epoch(trainer: _Trainer, held_out: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
+def _epoch(trainer: Trainer, held_out: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
     """Train for an epoch and enter what happened into the history."""
     started = time.perf_counter()
     loss, accuracy = trainer.train_epoch()
@@ -390,25 +246,6 @@ def _epoch(trainer: _Trainer, held_out: tuple[Tensor, Tensor] | None) -> dict[st
         record |= {"val_nll": metrics.nll(probs, y), "val_accuracy": metrics.accuracy(probs, y)}
     trainer.history.append(record)
     return record
-
-
-def _divide_gradients(optimizer: torch.optim.Optimizer, count: int) -> None:
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None and count > 1:
-                parameter.grad /= count
-
-
-def _check_logits(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 2 or logits.shape[0] != len(labels):
-        raise ValueError(
-            f"model must return logits of shape ({len(labels)}, C) for {len(labels)} inputs, "
-            f"got {tuple(logits.shape)}"
-        )
-    if int(labels.max()) >= logits.shape[1]:
-        raise ValueError(
-            f"data has label {int(labels.max())}, but the model has {logits.shape[1]} outputs"
-        )
 
 
 def _inputs_of(data: tuple[Tensor, Tensor] | Any) -> Tensor:
