@@ -11,7 +11,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bbnn_uq import data, metrics, models, plots
+    from bbnn_uq import continual, data, metrics, models, plots
     from bbnn_uq.inference import predict, refresh_batchnorm
     from bbnn_uq.networks import draw
     from bbnn_uq.optim import BayesBiNN
@@ -34,6 +34,7 @@ __all__ = [
     "PosteriorMixture",
     "Predictive",
     "Report",
+    "continual",
     "data",
     "draw",
     "evaluate",

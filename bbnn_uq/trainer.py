@@ -27,9 +27,10 @@ class Trainer:
         loader: gives batches (inputs, labels).
         names: of the parameters that become binary.
         recipe: arguments of :class:`bbnn_uq.BayesBiNN`.
-        schedule: ``epochs``, ``batch_size``, ``real_lr``, ``kl_warmup`` and ``seed``.
+        schedule: ``epochs``, ``batch_size``, ``real_lr``, ``kl_warmup``, ``prior`` and ``seed``.
         normalisation: of the inputs, or None.
         prior: λ₀ by name, or None.
+        init: λ at the start by name, or None.
         device: where the model is.
     """
 
@@ -43,6 +44,7 @@ class Trainer:
         schedule: dict[str, Any],
         normalisation: dict[str, list[float]] | None,
         prior: BernoulliPosterior | Mapping[str, Tensor] | None,
+        init: BernoulliPosterior | Mapping[str, Tensor] | None,
         device: torch.device,
     ) -> None:
         self.model, self.loader, self.names = model, loader, names
@@ -54,6 +56,7 @@ class Trainer:
         self.bayesbinn = BayesBiNN(
             [(name, parameters[name]) for name in names],
             prior=prior,
+            init=init,
             generator=torch.Generator(device).manual_seed(schedule["seed"]),
             **recipe,
         )

@@ -61,6 +61,7 @@ def fit(
     temperature: float = 0.5,
     init_scale: float = 1.0,
     prior: BernoulliPosterior | Mapping[str, Tensor] | None = None,
+    init: BernoulliPosterior | Mapping[str, Tensor] | None = None,
     binary: Iterable[str] | None = None,
     num_data: int | None = None,
     normalise: bool = False,
@@ -95,8 +96,9 @@ def fit(
         num_samples: networks drawn per step.
         momentum: β in [0, 1).
         temperature: τ > 0 of ``concrete``.
-        init_scale: |λ| at the start, when there is no prior.
-        prior: λ₀ by name, or the posterior of a previous task; training starts from it.
+        init_scale: |λ| at the start, with random signs, without ``prior`` and ``init``.
+        prior: λ₀ by name, or the posterior of a previous task; uniform when not given.
+        init: λ at the start, likewise; the prior when not given.
         binary: names of the parameters that become binary; when not given, the weights (not
             biases) of all linear and convolution layers.
         num_data: N, when the training set is augmented or its length is unknown.
@@ -166,10 +168,12 @@ def fit(
             "batch_size": batch_size,
             "real_lr": real_lr,
             "kl_warmup": kl_warmup,
+            "prior": "uniform" if prior is None else "given",
             "seed": seed,
         },
         normalisation=compute_normalisation(_inputs_of(train)) if normalise else None,
         prior=prior,
+        init=init,
         device=place,
     )
     report = on_epoch or (lambda record: None)

@@ -114,6 +114,20 @@ def test_binary_weights_are_those_of_linear_and_convolution_layers():
         fit(nn.Flatten(), (x, y), epochs=1)
 
 
+def test_init_is_where_training_starts_and_does_not_pull():
+    network = model()
+    first = fit(network, blobs(), epochs=5)
+    still = fit(network, blobs(), epochs=1, init=first, lr=0.0)
+    assert all(torch.equal(v, first.natural_param[k]) for k, v in still.natural_param.items())
+    # Data that say nothing (one class, constant inputs): only the prior moves λ.
+    nothing = (torch.zeros(60, 4), torch.zeros(60, dtype=torch.int64))
+    options = {"epochs": 40, "batch_size": 60, "kl_weight": 1.0, "momentum": 0.0}
+    uniform = fit(network, nothing, init=first, **options)
+    kept = fit(network, nothing, prior=first, **options)
+    assert uniform.kl() < 0.2 * first.kl()
+    assert kept.kl(first) < 1e-3 * uniform.kl(first)
+
+
 def test_prior_is_where_training_starts_and_is_pulled_to():
     network = model()
     first = fit(network, blobs(), epochs=5)

@@ -103,9 +103,11 @@ class BayesBiNN(Optimizer):
         max_change: bound on how far one gradient may move a λ: α |∇_μ| ≤ ``max_change``, before
             the moving average; none when not given.
         temperature: τ > 0 of the relaxation; used by ``concrete`` and ``published``.
-        init_scale: |λ| at the start, with random signs; used where no prior is given.
-        prior: λ₀ by name, as a dictionary or a posterior of the previous task; λ starts there.
-            ``None`` is the uniform prior, λ₀ = 0.
+        init_scale: |λ| at the start, with random signs; used without ``prior`` and ``init``.
+        prior: λ₀ by name, as a dictionary or a posterior of the previous task. ``None`` is the
+            uniform prior, λ₀ = 0.
+        init: λ at the start, likewise; the prior when not given, and random signs where there is
+            none either.
         generator: source of all random numbers, on the parameters' device; one seeded with 0
             when not given.
 
@@ -142,6 +144,7 @@ class BayesBiNN(Optimizer):
         temperature: float = 0.5,
         init_scale: float = 1.0,
         prior: BernoulliPosterior | Mapping[str, Tensor] | None = None,
+        init: BernoulliPosterior | Mapping[str, Tensor] | None = None,
         generator: torch.Generator | None = None,
     ) -> None:
         if check_real(momentum, "momentum", minimum=0.0) >= 1.0:
@@ -173,30 +176,20 @@ class BayesBiNN(Optimizer):
         self.num_samples = check_count(num_samples, "num_samples")
         device = self.param_groups[0]["params"][0].device
         self.generator = generator or torch.Generator(device).manual_seed(0)
-        priors = prior.natural_param if isinstance(prior, BernoulliPosterior) else prior
+        starts = prior if init is None else init
         for name, parameter in self._named():
-            self.state[parameter] = self._initial_state(name, parameter, init_scale, priors)
+            state: dict[str, Any] = {"step": 0, "momentum_average": torch.zeros_like(parameter)}
+            if starts is None:
+                coin = bernoulli.hard_sample(torch.zeros_like(parameter), self.generator)
+                state["natural_param"] = init_scale * coin
+            else:
+                state["natural_param"] = _given(
+                    starts, name, parameter, "prior" if init is None else "init"
+                )
+            if prior is not None:
+                state["prior_natural_param"] = _given(prior, name, parameter, "prior")
+            self.state[parameter] = state
         self._set_mode()
-
-    def _initial_state(
-        self,
-        name: str,
-        parameter: Tensor,
-        init_scale: float,
-        priors: Mapping[str, Tensor] | None,
-    ) -> dict[str, Any]:
-        state: dict[str, Any] = {"step": 0, "momentum_average": torch.zeros_like(parameter)}
-        if priors is None:
-            coin = bernoulli.hard_sample(torch.zeros_like(parameter), self.generator)
-            return state | {"natural_param": init_scale * coin}
-        if name not in priors or priors[name].shape != parameter.shape:
-            found = tuple(priors[name].shape) if name in priors else "nothing"
-            raise ValueError(
-                f"prior must hold {name!r} of shape {tuple(parameter.shape)}, got {found}; "
-                "it has to come from the same architecture"
-            )
-        prior = priors[name].detach().to(parameter)
-        return state | {"natural_param": prior.clone(), "prior_natural_param": prior.clone()}
 
     def _named(self) -> Iterable[tuple[str, nn.Parameter]]:
         for group in self.param_groups:
@@ -290,3 +283,17 @@ class BayesBiNN(Optimizer):
             kl_weight=group["kl_weight"],
             prior_natural_param=state.get("prior_natural_param"),
         )
+
+
+def _given(
+    source: BernoulliPosterior | Mapping[str, Tensor], name: str, parameter: Tensor, argument: str
+) -> Tensor:
+    """A copy of λ by name, of the parameter's shape."""
+    values = source.natural_param if isinstance(source, BernoulliPosterior) else source
+    if name not in values or values[name].shape != parameter.shape:
+        found = tuple(values[name].shape) if name in values else "nothing"
+        raise ValueError(
+            f"{argument} must hold {name!r} of shape {tuple(parameter.shape)}, got {found}; "
+            "it has to come from the same architecture"
+        )
+    return values[name].detach().to(parameter).clone()

@@ -253,6 +253,7 @@ def test_the_generator_decides_and_the_global_stream_is_not_touched():
         ({"num_samples": 0}, ValueError, "num_samples"),
         ({"init_scale": -1.0}, ValueError, "init_scale"),
         ({"prior": {}}, ValueError, "prior must hold 'w'"),
+        ({"init": {"v": torch.zeros(3)}}, ValueError, "init must hold 'w'"),
         ({"prior": {"w": torch.zeros(2)}}, ValueError, r"\(3,\), got \(2,\)"),
         (
             {"prior": BernoulliPosterior({"v": torch.zeros(3)}, {}, {})},
