@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.ticker import PercentFormatter
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
@@ -61,9 +62,10 @@ def reliability_diagram(
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02), ylabel="accuracy")
     if ece is not None:
         axes.set_title(f"ECE {ece.value:.3f} [{ece.low:.3f}, {ece.high:.3f}]", fontsize="medium")
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(framealpha=0.8, edgecolor="none")
 
-    below = make_axes_locatable(axes).append_axes("bottom", size="24%", pad=0.12, sharex=axes)
+    below = make_axes_locatable(axes).new_vertical("24%", 0.12, pack_start=True, sharex=axes)
+    axes.add_child_axes(below)  # as a child, so that layouts leave room for its labels
     below.bar(
         curve.bin_edges[:-1], curve.count, width=np.diff(curve.bin_edges), align="edge",
         color=blue, edgecolor="white", linewidth=0.5,
@@ -103,7 +105,7 @@ def ood_histograms(
         raise ValueError("scores is empty; it needs at least the ID set")
     arrays = {name: check_scores(values, f"scores[{name!r}]") for name, values in scores.items()}
     axes = _axes(ax, (5.6, 3.6))
-    edges = np.histogram_bin_edges(np.concatenate(list(arrays.values())), bins=40).tolist()
+    edges = _common_edges(np.concatenate(list(arrays.values())), 40)
     palette = sns.color_palette("colorblind", max(len(arrays), 2))
     for (name, values), colour, line in zip(
         arrays.items(), palette, _cycled(_LINES, len(arrays)), strict=False
@@ -114,12 +116,12 @@ def ood_histograms(
         )
         axes.hist(
             values, bins=edges, weights=share, histtype="step", color=colour, linestyle=line,
-            linewidth=1.6, label=f"{name} ({len(values):,})",
+            linewidth=1.6, label=_label(f"{name} ({len(values):,})"),
         )  # fmt: skip
     title = None
     if auroc is not None:
         title = f"AUROC {auroc.value:.3f} [{auroc.low:.3f}, {auroc.high:.3f}]"
-    axes.legend(frameon=False, title=title)
+    _plain(axes.legend(frameon=False, title=title))
     axes.set(xlabel=_score_label(score), ylabel="share of inputs")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     sns.despine(ax=axes)
@@ -148,7 +150,9 @@ def roc_curves(curves: Mapping[str, RocCurve], ax: Axes | None = None) -> Axes:
     for (label, curve), colour, line in zip(
         curves.items(), palette, _cycled(_LINES, len(curves)), strict=False
     ):
-        axes.plot(curve.fpr, curve.tpr, color=colour, linestyle=line, linewidth=1.6, label=label)
+        axes.plot(
+            curve.fpr, curve.tpr, color=colour, linestyle=line, linewidth=1.6, label=_label(label)
+        )
     axes.set(
         xlim=(-0.01, 1.01),
         ylim=(-0.01, 1.01),
@@ -157,13 +161,33 @@ def roc_curves(curves: Mapping[str, RocCurve], ax: Axes | None = None) -> Axes:
         aspect="equal",
     )
     if curves:
-        axes.legend(loc="lower right", frameon=False)
+        _plain(axes.legend(loc="lower right", frameon=False))
     sns.despine(ax=axes)
     return axes
 
 
 def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
     return plt.subplots(figsize=size, layout="constrained")[1] if ax is None else ax
+
+
+def _common_edges(values: np.ndarray, count: int) -> list[float]:
+    """Edges of ``count`` equal bins; wider ones where floats are too coarse for so many."""
+    low, high = float(values.min()), float(values.max())
+    edges = np.linspace(low, high, count + 1)
+    if not (np.diff(edges) > 0).all():
+        pad = max(0.5, 1e-6 * abs(low))
+        edges = np.linspace(low - pad, high + pad, count + 1)
+    return edges.tolist()
+
+
+def _label(text: str) -> str:
+    return f" {text}" if text.startswith("_") else text  # matplotlib hides labels such as _x
+
+
+def _plain(legend: Legend) -> None:
+    """Show names as they are: a dollar in one starts no formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _cycled(items: Sequence[str], count: int) -> list[str]:

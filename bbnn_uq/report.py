@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,11 +121,13 @@ class Report:
         try:
             (stage / "report.md").write_text(self.to_markdown(), encoding="utf-8")
             np.savez(stage / "scores.npz", **self._arrays())
-            self._draw(stage)
-            for file in sorted(stage.iterdir()):
-                file.replace(target / file.name)
             (stage / "report.json").write_text(self.to_json(), encoding="utf-8")
-            (stage / "report.json").replace(target / "report.json")
+            with warnings.catch_warnings():
+                # The tables hold a name in letters that the figures' font lacks.
+                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+                self._draw(stage)
+            for file in sorted(stage.iterdir(), key=lambda file: file.name == "report.json"):
+                file.replace(target / file.name)
         finally:
             shutil.rmtree(stage, ignore_errors=True)
         return target
@@ -148,14 +151,17 @@ class Report:
 
         figure, ax = new((4.2, 5.0))
         plots.reliability_diagram(self.reliability, ax, ece=self.id["ece"])
-        figure.suptitle(self.id["dataset"])
+        inside = _figure_name(self.id["dataset"])
+        figure.suptitle(inside, parse_math=False)
         figure.savefig(folder / "reliability.png")
         safe = _safe_names(self.ood)
         for name, entry in self.ood.items():
-            both = {self.id["dataset"]: self.scores["id"], name: self.scores["ood/" + name]}
+            outside = _figure_name(name)
+            outside += " (OOD)" if outside == inside else ""
+            both = {inside: self.scores["id"], outside: self.scores["ood/" + name]}
             curves = {}
             for score, numbers in entry["scores"].items():
-                sets = {label: scores[score] for label, scores in both.items()}
+                sets = {shown: scores[score] for shown, scores in both.items()}
                 figure, ax = new((5.6, 3.6))
                 plots.ood_histograms(sets, ax, score=score, auroc=numbers["auroc"])
                 figure.savefig(folder / f"ood_{score}_{safe[name]}.png")
@@ -163,7 +169,8 @@ class Report:
                 curves[f"{score} ({auroc:.3f})"] = metrics.roc_curve(*sets.values())
             figure, ax = new((4.6, 4.6))
             plots.roc_curves(curves, ax)
-            figure.suptitle(f"{self.id['dataset']} against {name} (AUROC)")
+            title = f"{inside}\nagainst {outside} (AUROC)"
+            figure.suptitle(title, fontsize="medium", parse_math=False)
             figure.savefig(folder / f"roc_{safe[name]}.png")
 
 
@@ -215,14 +222,25 @@ def evaluate(
     """
     check_count(num_bins, "num_bins")
     check_fraction(confidence_level, "confidence_level")
-    options = {"confidence_level": confidence_level, "seed": check_seed(seed)}
+    options: dict[str, Any] = {
+        "num_resamples": NUM_RESAMPLES,
+        "confidence_level": confidence_level,
+        "seed": check_seed(seed),
+    }
     others = dict(ood or {})
     checked = check_labels(
         labels, num_inputs=len(predictive.probs), num_classes=predictive.probs.shape[1]
     )
     for name, other in others.items():
         _check_same_networks(name, predictive, other)
+    if mode is not None and mode.probs.shape != predictive.probs.shape:
+        raise ValueError(
+            f"mode has probabilities of shape {mode.probs.shape} and the ID predictive of shape "
+            f"{predictive.probs.shape}; predict both on the same inputs"
+        )
     names = _all_scores(predictive) if scores is None else list(dict.fromkeys(scores))
+    if not names:
+        raise ValueError("scores is empty; name at least one, such as 'entropy'")
     table = {"id": {name: predictive.score(name) for name in names}}
     table |= {"ood/" + key: {n: other.score(n) for n in names} for key, other in others.items()}
 
@@ -269,7 +287,7 @@ def evaluate(
             "device": facts.get("device"),
             "seconds": sum(each.metadata.get("seconds", 0.0) for each in everything),
         },
-        settings={"num_bins": num_bins, "num_resamples": NUM_RESAMPLES, **options},
+        settings={"num_bins": num_bins, **options},
         reliability=metrics.reliability_curve(
             predictive.probs, checked, num_bins=num_bins, confidence_level=confidence_level
         ),
@@ -297,7 +315,8 @@ def _check_same_networks(name: str, reference: Predictive, other: Predictive) ->
 def _all_scores(predictive: Predictive) -> list[str]:
     names = predictive.available_scores()
     softened = [
-        f"{name}@{temperature:g}"
+        # The shortest text that reads back as this very number: 3, not 3.0; 0.3333333333333333.
+        f"{name}@{str(temperature).removesuffix('.0')}"
         for temperature in predictive.softened
         for name in names
         if name != "variation_ratio"
@@ -318,6 +337,17 @@ def _safe_names(names: Mapping[str, Any]) -> dict[str, str]:
     return safe
 
 
+def _printable(name: str) -> str:
+    """A name on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
+
+
+def _figure_name(name: str) -> str:
+    """A name short enough for a title."""
+    printable = _printable(name)
+    return printable if len(printable) <= 36 else printable[:35] + "…"
+
+
 def _json_value(value: Any) -> Any:
     if isinstance(value, Interval):
         return _json_value(asdict(value))
@@ -334,7 +364,7 @@ def _shown(interval: Interval) -> str:
 
 def _cell(text: str) -> str:
     """A name that came from a file, harmless in Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>()#|!])", r"\\\1", text.replace("\n", " "))
+    return re.sub(r"([\\`*_{}\[\]<>()#|!])", r"\\\1", _printable(text))
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> list[str]:

@@ -5,6 +5,7 @@ Nothing here imports torch or matplotlib before a command runs, so that ``--help
 
 from __future__ import annotations
 
+import io
 import sys
 import warnings
 from typing import Any
@@ -20,25 +21,36 @@ def main(arguments: list[str] | None = None) -> None:
     Bad input, usage errors included, gives one line on stderr that says what is wrong.
     """
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no result is lost to a terminal without a "−"
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         status = 130
     except (ValueError, TypeError, OSError) as error:
         status = _fail(_message(error))
+    except RuntimeError as error:  # torch's, of shapes that do not fit and memory that ran out
+        status = _fail(f"{error}; check that the model fits the data and the memory")
     except Exception as error:
         # Usage errors: their class is typer's own in new versions and click's in old ones.
         if not hasattr(error, "format_message"):
             raise
-        status = _fail(f"{error.format_message()} (try --help)")  # pyright: ignore[reportAttributeAccessIssue]
+        message = error.format_message() or "no command given"  # pyright: ignore[reportAttributeAccessIssue]
+        status = _fail(f"{message} (try --help)")
     if status == 130:
         print("bbnn-uq: interrupted", file=sys.stderr)
     sys.exit(status or 0)
 
 
 def _fail(message: str) -> int:
-    print(f"bbnn-uq: error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"bbnn-uq: error: {_line(message)}", file=sys.stderr)
     return 2
+
+
+def _line(text: str) -> str:
+    """One line, without codes that a terminal would obey: names in it may come from files."""
+    return "".join(c if c.isprintable() else "�" for c in " ".join(text.split()))
 
 
 def _message(error: Exception) -> str:
@@ -49,4 +61,4 @@ def _message(error: Exception) -> str:
 
 
 def _show_warning(message: Any, *_: Any, **__: Any) -> None:
-    print(f"bbnn-uq: warning: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"bbnn-uq: warning: {_line(str(message))}", file=sys.stderr)

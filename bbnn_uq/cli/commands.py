@@ -24,9 +24,10 @@ app = typer.Typer(
 )
 
 DEMO_SCORES = "entropy,mutual_information,mutual_information@3,confidence,energy"
+REPORT_FILES = "report.md, report.json, scores.npz and figures"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but errors.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print nothing but warnings and errors.")]
 Seed = Annotated[int, typer.Option(help="Seed of all random numbers.")]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, …; a GPU when there is one.")]
 Out = Annotated[Path, typer.Option(help="Folder to write; created when missing.")]
@@ -78,7 +79,8 @@ def demo(
             progress=not quiet,
         )
         report.save(folder)
-        _print_report(report, folder, as_json, quiet)
+        _print_report(report, as_json, quiet)
+        _print_written(folder, f"posterior.safetensors and {REPORT_FILES}", as_json or quiet)
 
 
 @app.command(
@@ -110,9 +112,11 @@ def train(
     """Train a Bernoulli posterior; write posterior.safetensors, config.json and train.jsonl."""
     from bbnn_uq.cli.pipeline import output_folder, train_posterior
     from bbnn_uq.data import load_data
-    from bbnn_uq.posterior import load
+    from bbnn_uq.posterior import PosteriorMixture, load
 
     previous = None if prior is None else load(prior)
+    if isinstance(previous, PosteriorMixture):
+        raise ValueError(f"--prior {str(prior)!r} is a mixture; name the file of one posterior")
     dataset = load_data(data, split="train")
     with output_folder(out) as folder:
         _, posterior = train_posterior(
@@ -132,8 +136,8 @@ def train(
             progress=not quiet,
         )
         _print_posterior(posterior, as_json, quiet)
-        if not (as_json or quiet):
-            _print_written(folder)
+        files = "posterior.safetensors, config.json and train.jsonl"
+        _print_written(folder, files, as_json or quiet)
 
 
 @app.command(
@@ -188,14 +192,17 @@ def ood(
             progress=not quiet,
         )
         report.save(folder)
-        _print_report(report, folder, as_json, quiet)
+        _print_report(report, as_json, quiet)
+        _print_written(folder, REPORT_FILES, as_json or quiet)
     failed = False
     for condition in conditions:
         value, passed = condition.check(report.to_dict())
         failed |= not passed
+        if passed and quiet:
+            continue
         verdict = "passed" if passed else "FAILED"
         text = f"gate {verdict}: {condition.name} {condition.symbol} {condition.bound:g}"
-        print(f"{text}, got {value}", file=sys.stderr)
+        print(f"{text}, got {'no finite value' if value is None else value}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 
@@ -217,16 +224,15 @@ def _set_name(name: str) -> str:
     return Path(name).stem if name.lower().endswith(".npz") else name
 
 
-def _print_report(report: Any, folder: Path, as_json: bool, quiet: bool) -> None:
+def _print_report(report: Any, as_json: bool, quiet: bool) -> None:
     if as_json:
-        sys.stdout.write(report.to_json())
+        print(json.dumps(report.to_dict(), indent=2, allow_nan=False))
     elif not quiet:
         from rich.console import Console
 
         from bbnn_uq.cli.tables import print_report
 
         print_report(report.to_dict(), Console())
-        _print_written(folder)
 
 
 def _print_posterior(posterior: Any, as_json: bool, quiet: bool) -> None:
@@ -241,9 +247,11 @@ def _print_posterior(posterior: Any, as_json: bool, quiet: bool) -> None:
         print_posterior(summary, posterior.metadata, Console())
 
 
-def _print_written(folder: Path) -> None:
+def _print_written(folder: Path, what: str, silent: bool) -> None:
+    if silent:
+        return
     from rich.console import Console
 
     from bbnn_uq.cli.tables import print_written
 
-    print_written(folder, Console())
+    print_written(folder, what, Console())

@@ -6,9 +6,8 @@ import operator
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
-
-from bbnn_uq._checks import check_choice
 
 __all__ = ["Gate", "parse_gate"]
 
@@ -32,7 +31,15 @@ class Gate:
         Raises:
             ValueError: the report has no such value.
         """
-        value = _values(report)[check_choice(self.name, "gate", _values(report))]
+        values = _values(report)
+        if self.name not in values:
+            near = get_close_matches(self.name, values, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "see --help for an example"
+            raise ValueError(
+                f"gate {self.name!r} names no value of this report (id.METRIC or "
+                f"ood.SET.SCORE.METRIC); {hint}"
+            )
+        value = values[self.name]
         return value, value is not None and _OPERATORS[self.symbol](value, self.bound)
 
     def check_name(self, ood: Iterable[str], scores: Iterable[str]) -> None:

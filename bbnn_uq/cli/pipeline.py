@@ -8,8 +8,8 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,18 @@ import torch
 from torch import nn
 
 from bbnn_uq import models
+from bbnn_uq._checks import check_seed
 from bbnn_uq._files import atomic_path, writable_folder
 from bbnn_uq.data import ArrayData, load_data
 from bbnn_uq.inference import predict
-from bbnn_uq.posterior import BernoulliPosterior
+from bbnn_uq.posterior import BernoulliPosterior, Posterior
 from bbnn_uq.predictive import Predictive, parse_score
 from bbnn_uq.report import Report, evaluate
 from bbnn_uq.training import fit
 
 __all__ = ["evaluate_posterior", "model_of", "output_folder", "train_posterior"]
+
+_STATED = {"model": str, "input_shape": list, "num_outputs": int, "dropout": (int, float)}
 
 
 @contextmanager
@@ -34,14 +37,14 @@ def output_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A folder found writable before any work, and left behind only with something in it."""
     folder = Path(path)
     created = [p for p in (folder, *folder.parents) if not p.exists()]
-    writable_folder(folder)
     try:
+        writable_folder(folder)
         with tempfile.TemporaryFile(dir=folder):
             pass
         yield folder
     finally:
         for parent in created:
-            if parent.is_dir() and not any(parent.iterdir()):
+            with suppress(OSError):  # there is something in it, or it was never made
                 parent.rmdir()
 
 
@@ -56,13 +59,14 @@ def train_posterior(
     """Train on a data set; write ``posterior.safetensors``, ``config.json`` and ``train.jsonl``."""
     if data.y is None or data.num_classes is None:
         raise ValueError(f"--data {data.name!r} has no labels; add an array y of class numbers")
+    seed = check_seed(recipe.get("seed", 0))
     architecture = {
         "model": model,
         "input_shape": list(data.input_shape),
         "num_outputs": data.num_classes,
         "dropout": dropout,
     }
-    network = _build(architecture, allow_import=True, seed=recipe.get("seed", 0))
+    network = _build(architecture, allow_import=True, seed=seed)
     epochs: list[dict[str, Any]] = []
     fitted = fit(network, (data.x, data.y), normalise=True, on_epoch=epochs.append, **recipe)
     about = {
@@ -81,19 +85,21 @@ def train_posterior(
     return network, posterior
 
 
-def model_of(posterior: BernoulliPosterior, name: str | None) -> nn.Module:
+def model_of(posterior: Posterior, name: str | None) -> nn.Module:
     """The architecture of a posterior file, or the one named.
 
     Raises:
         ValueError: the file states none that is built in, and none was named.
     """
     stated = posterior.metadata.get("architecture")
-    if stated is None:
+    if not isinstance(stated, dict) or any(
+        not isinstance(stated.get(key), kind) for key, kind in _STATED.items()
+    ):
         raise ValueError(
-            "the posterior's file states no architecture, so it was not written by `bbnn-uq "
-            "train`; use bbnn_uq.predict with your model"
+            "the posterior's file states no architecture that this command knows, so it was not "
+            "written by `bbnn-uq train`; use bbnn_uq.predict with your model"
         )
-    if name is None and ":" in stated["model"] and "." in stated["model"].split(":")[0]:
+    if name is None and not stated["model"].startswith("mlp:"):
         raise ValueError(
             f"the posterior is of the custom model {stated['model']!r}, and a file never says "
             f"what to import; pass --model {stated['model']} if you trust it"
@@ -103,7 +109,7 @@ def model_of(posterior: BernoulliPosterior, name: str | None) -> nn.Module:
 
 def evaluate_posterior(
     model: nn.Module,
-    posterior: BernoulliPosterior,
+    posterior: Posterior,
     *,
     id_data: str,
     ood_data: Sequence[str],
@@ -111,10 +117,12 @@ def evaluate_posterior(
     **options: Any,
 ) -> Report:
     """Predict the ID set and every OOD set with the same networks, and measure."""
-    about = posterior.metadata.get("data", {})
-    like = {
+    about = posterior.metadata.get("data")
+    ends = about.get("value_range") if isinstance(about, dict) else None
+    like: dict[str, Any] = {
         "input_shape": posterior.metadata["architecture"]["input_shape"],
-        "value_range": about.get("value_range"),
+        # Constant training data span no range to fill.
+        "value_range": None if isinstance(ends, list) and len(set(ends)) == 1 else ends,
     }
     inside = load_data(id_data, split="test", **like)
     if inside.y is None:
@@ -123,7 +131,9 @@ def evaluate_posterior(
     for name in ood_data:
         data = load_data(name, split="test", **like)
         if data.name in outside:
-            raise ValueError(f"--ood names two sets called {data.name!r}; rename one of the files")
+            raise ValueError(
+                f"--ood names two sets called {data.name!r}; name each set once, or rename a file"
+            )
         outside[data.name] = data
     temperatures = sorted({parse_score(score)[1] for score in scores})
 
@@ -150,31 +160,31 @@ def _build(architecture: dict[str, Any], *, allow_import: bool, seed: int = 0) -
             return models.build(
                 spec, shape, architecture["num_outputs"], dropout=architecture["dropout"]
             )
-        return _call_factory(
-            _import(module_name, factory_name),
-            {"input_shape": tuple(shape), "num_outputs": architecture["num_outputs"]},
+        return _custom(
+            spec, {"input_shape": tuple(shape), "num_outputs": architecture["num_outputs"]}
         )
 
 
-def _import(module_name: str, factory_name: str) -> Callable[..., Any]:
-    sys.path.insert(0, os.getcwd())  # as `python -m` does; a console script does not
+def _custom(spec: str, offered: dict[str, Any]) -> nn.Module:
+    """Call package.module:factory with those of ``offered`` that it has arguments for."""
+    module_name, _, factory_name = spec.partition(":")
+    here = os.getcwd()
+    sys.path.insert(0, here)  # as `python -m` does; a console script does not
     try:
-        return getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError) as error:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+        wanted = inspect.signature(factory).parameters
+        model = factory(**{key: value for key, value in offered.items() if key in wanted})
+    except Exception as error:  # the user's code may raise anything
         raise ValueError(
-            f"--model {module_name}:{factory_name} cannot be imported ({error}); it must be "
-            "package.module:factory, reachable from here or installed"
-        ) from None
+            f"--model {spec} gives no model ({type(error).__name__}: {error}); it must be "
+            "package.module:factory, reachable from here or installed, and the factory may take "
+            "input_shape and num_outputs"
+        ) from error
     finally:
-        sys.path.pop(0)
-
-
-def _call_factory(factory: Callable[..., Any], offered: dict[str, Any]) -> nn.Module:
-    """Call with those of ``input_shape`` and ``num_outputs`` that the factory has arguments for."""
-    wanted = inspect.signature(factory).parameters
-    model = factory(**{key: value for key, value in offered.items() if key in wanted})
+        if here in sys.path:
+            sys.path.remove(here)
     if not isinstance(model, nn.Module):
-        raise ValueError(f"--model must give a torch.nn.Module, got {type(model).__name__}")
+        raise ValueError(f"--model {spec} must give a torch.nn.Module, got {type(model).__name__}")
     return model
 
 

@@ -19,12 +19,14 @@ def print_report(report: dict[str, Any], console: Console) -> None:
     level = f"{100 * report['settings']['confidence_level']:g} %"
     inside, mode = report["id"], report["mode"]
     samples = report["inference"]["num_samples"]
-    table = Table(title=f"{escape(inside['dataset'])}, {inside['n']:,} test inputs")
-    table.add_column("metric")
-    table.add_column(f"{samples} networks [{level}]" if mode else f"value [{level}]")
+    table = Table(title=f"{_plain(inside['dataset'])}, {inside['n']:,} test inputs")
+    table.add_column("metric", overflow="fold")
+    table.add_column(
+        f"{samples} networks [{level}]" if mode else f"value [{level}]", overflow="fold"
+    )
     if mode:
-        table.add_column("mode")
-        table.add_column(f"mean − mode [{level}]")
+        table.add_column("mode", overflow="fold")
+        table.add_column(f"mean − mode [{level}]", overflow="fold")
     for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
         row = [_NAMES.get(metric, metric), _interval(inside[metric])]
         if mode:
@@ -44,12 +46,13 @@ def print_report(report: dict[str, Any], console: Console) -> None:
 
 def _print_ood(sets: dict[str, Any], level: str, console: Console) -> None:
     table = Table(title="Out-of-distribution detection")
+    wide = console.width >= 80  # narrower, numbers are broken into lines rather than cut off
     for column in ("OOD set", "score", f"AUROC [{level}]", "FPR95"):
-        table.add_column(column, no_wrap=column != "OOD set")
+        table.add_column(column, no_wrap=wide and column != "OOD set", overflow="fold")
     for name, entry in sets.items():
         for i, (score, numbers) in enumerate(entry["scores"].items()):
             table.add_row(
-                escape(f"{name} ({entry['n']:,})") if i == 0 else "",
+                _plain(f"{name} ({entry['n']:,})") if i == 0 else "",
                 escape(score),
                 escape(_interval(numbers["auroc"], digits=3)),
                 _number(numbers["fpr95"]["value"], digits=3),
@@ -60,12 +63,14 @@ def _print_ood(sets: dict[str, Any], level: str, console: Console) -> None:
 
 def print_posterior(summary: dict[str, Any], metadata: dict[str, Any], console: Console) -> None:
     """A posterior's diagnostics, the whole and by parameter."""
-    table = Table(title=f"{summary['num_weights']:,} binary weights")
+    members = f" in {summary['num_members']} posteriors" if "num_members" in summary else ""
+    table = Table(title=f"{summary['num_weights']:,} binary weights{members}")
     for column in ("parameter", "shape", "bits / weight", "flip rate", "never flip", "median |λ|"):
-        table.add_column(column, justify="left" if column == "parameter" else "right")
+        justify = "left" if column == "parameter" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
     for name, layer in summary["layers"].items():
         table.add_row(
-            escape(name),
+            _plain(name),
             "×".join(str(size) for size in layer["shape"]),
             f"{layer['bits_per_weight']:.3f}",
             f"{layer['flip_rate']:.4f}",
@@ -84,13 +89,17 @@ def print_posterior(summary: dict[str, Any], metadata: dict[str, Any], console: 
     console.print(table)
     for key, value in metadata.items():
         shown = value if not isinstance(value, dict) else _flat(value)
-        console.print(f"{escape(key)}: {escape(str(shown))}", highlight=False)
+        console.print(f"{_plain(key)}: {_plain(str(shown))}", highlight=False)
 
 
-def print_written(folder: Path, console: Console) -> None:
-    """Name the files of a folder, so that people know where to look."""
-    names = sorted(file.name for file in folder.iterdir() if not file.name.startswith("."))
-    console.print(f"Wrote {escape(str(folder))}/: {escape(', '.join(names))}", highlight=False)
+def print_written(folder: Path, what: str, console: Console) -> None:
+    """Say where results went; the path is not broken into lines, so that it can be copied."""
+    console.print(f"Wrote {what} to {_plain(str(folder))}", highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    """Text that came from a file, without markup or codes that a terminal would obey."""
+    return escape("".join(c if c.isprintable() else "�" for c in text))
 
 
 def _flat(values: dict[str, Any]) -> str:
@@ -100,8 +109,9 @@ def _flat(values: dict[str, Any]) -> str:
 
 
 def _shortened(value: Any) -> str:
-    if isinstance(value, list) and len(value) > 6:
-        return f"[{len(value)} values]"
+    if isinstance(value, list):
+        many = f"[{len(value)} values]"
+        return many if len(value) > 6 else f"[{', '.join(_shortened(v) for v in value)}]"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,0 +1,122 @@
+"""Ctrl-C: status 130, one line, and nothing half-written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from cli_cases import TRAIN, snapshot
+from matplotlib.figure import Figure
+
+import bbnn_uq.cli.pipeline as pipeline
+
+
+def interrupt_at(call, count):
+    """``call``, raising KeyboardInterrupt at the count-th time."""
+    made = []
+
+    def counted(*arguments, **options):
+        made.append(None)
+        if len(made) == count:
+            raise KeyboardInterrupt
+        return call(*arguments, **options)
+
+    return counted
+
+
+def check(outcome, before, folder):
+    assert outcome.status == 130
+    assert outcome.out == ""
+    assert outcome.err == "bbnn-uq: interrupted\n"
+    assert snapshot(folder) == before
+
+
+def test_interrupt_between_training_steps(here, run, monkeypatch):
+    loss = torch.nn.functional.cross_entropy
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", interrupt_at(loss, 2))
+    before = snapshot(here)
+    check(run("train", "--data", "data.npz", *TRAIN, "--out", "new/folder"), before, here)
+
+
+def test_interrupt_leaves_an_earlier_posterior(here, run, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "fit", stop)
+    before = snapshot(here)
+    check(run("train", "--data", "data.npz", *TRAIN, "--out", "run"), before, here)
+    check(run("demo", "--quiet", "--out", "run"), before, here)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_interrupt_between_predictions(count, here, ood, monkeypatch):
+    monkeypatch.setattr(pipeline, "predict", interrupt_at(pipeline.predict, count))
+    before = snapshot(here)
+    check(ood(), before, here)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_interrupt_while_figures_are_drawn_leaves_the_earlier_report(count, here, ood, monkeypatch):
+    assert ood(quiet=True).status == 0
+    before = snapshot(here)
+    monkeypatch.setattr(Figure, "savefig", interrupt_at(Figure.savefig, count))
+    check(ood(samples="3"), before, here)
+
+
+def test_interrupt_while_scores_are_written_leaves_no_folder(here, ood, monkeypatch):
+    def half(file, **_):
+        file.write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", half)
+    before = snapshot(here)
+    check(ood(out="new/folder"), before, here)
+
+
+def test_a_full_disk_leaves_the_earlier_report(here, ood, monkeypatch):
+    assert ood(quiet=True).status == 0
+    before = snapshot(here)
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    outcome = ood(samples="3")
+    assert outcome.status == 2
+    assert outcome.err.startswith("bbnn-uq: error: cannot use")
+    assert "No space left on device" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert snapshot(here) == before
+
+
+def test_a_signal_stops_a_process_that_trains(here):
+    """The output folder appears when training begins, and is gone when it was interrupted."""
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from bbnn_uq.cli import main\n"
+        "main(['train', '--data', 'data.npz', '--model', 'mlp:8x1', '--epochs', '1000000',"
+        " '--device', 'cpu', '--out', 'new/folder'])"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (here / "new" / "folder").exists() and time.monotonic() < deadline:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.05)
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out, err) == (130, "", "bbnn-uq: interrupted\n")
+    assert not (here / "new").exists()

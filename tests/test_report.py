@@ -1,0 +1,485 @@
+"""evaluate and Report: numbers against scikit-learn, the schema, and the evaluation folder."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from bbnn_uq import Predictive, evaluate
+from bbnn_uq.predictive import PredictiveAccumulator
+
+NETWORKS, CLASSES = 4, 3
+SCORES = ("entropy", "mutual_information", "mutual_information@3", "confidence", "energy")
+POSTERIOR = {
+    "num_weights": 12,
+    "bits_per_weight": 0.5,
+    "flip_rate": 0.1,
+    "collapsed": False,
+    "layers": {"w": {}},
+}
+
+
+def sampled(num_inputs, *, scale, seed, labels=None, networks=NETWORKS, **changes):
+    """The predictive of networks whose logits are noise, plus ``scale`` at the label."""
+    generator = torch.Generator().manual_seed(seed)
+    accumulator = PredictiveAccumulator(num_inputs, CLASSES, (1.0, 3.0), torch.device("cpu"))
+    for _ in range(networks):
+        logits = torch.randn(num_inputs, CLASSES, generator=generator, dtype=torch.float64)
+        if labels is not None:
+            logits[torch.arange(num_inputs), torch.as_tensor(labels)] += scale
+        accumulator.add(slice(0, num_inputs), logits)
+    facts = {
+        "dataset": "inside",
+        "posterior": POSTERIOR,
+        "precision": "float64",
+        "device": "cpu",
+        "seconds": 0.5,
+    }
+    options = {"num_samples": networks, "seed": 7, "method": "monte_carlo", "metadata": facts}
+    return accumulator.finish(**(options | changes))
+
+
+@pytest.fixture(scope="module")
+def labels():
+    return np.random.default_rng(0).integers(CLASSES, size=80)
+
+
+@pytest.fixture(scope="module")
+def inside(labels):
+    return sampled(80, scale=1.0, seed=0, labels=labels)
+
+
+@pytest.fixture(scope="module")
+def report(inside, labels):
+    near = sampled(50, scale=1.0, seed=1, labels=labels[:50])
+    far = sampled(30, scale=0.0, seed=2)
+    mode = sampled(80, scale=1.5, seed=3, labels=labels, networks=1, method="mode")
+    return evaluate(inside, labels, ood={"near": near, "far.away": far}, mode=mode, scores=SCORES)
+
+
+@pytest.fixture(scope="module")
+def folder(report, tmp_path_factory):
+    return report.save(tmp_path_factory.mktemp("report"))
+
+
+def expected_calibration_error(probs, labels, num_bins=15):
+    """Bin by bin, as the definition reads: bins (a, b], 0 in the first."""
+    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == labels
+    total = 0.0
+    for b in range(num_bins):
+        low, high = b / num_bins, (b + 1) / num_bins
+        chosen = (confidence > low) & (confidence <= high)
+        if chosen.any():
+            total += chosen.mean() * abs(correct[chosen].mean() - confidence[chosen].mean())
+    return total
+
+
+def area_under_risk_coverage(probs, labels):
+    """Mean over n of the error rate among the n most confident; the inputs have no ties."""
+    wrong = (probs.argmax(axis=1) != labels)[np.argsort(-probs.max(axis=1))]
+    return np.mean([wrong[:n].mean() for n in range(1, len(wrong) + 1)])
+
+
+def ood_numbers(id_scores, ood_scores):
+    is_ood = np.r_[np.zeros(len(id_scores)), np.ones(len(ood_scores))]
+    scores = np.r_[id_scores, ood_scores]
+    fpr, tpr, _ = sklearn_roc_curve(is_ood, scores, drop_intermediate=False)
+    fpr_in, tpr_in, _ = sklearn_roc_curve(1 - is_ood, -scores, drop_intermediate=False)
+    return {
+        "auroc": roc_auc_score(is_ood, scores),
+        "aupr_out": average_precision_score(is_ood, scores),
+        "aupr_in": average_precision_score(1 - is_ood, -scores),
+        "fpr95": fpr[np.argmax(tpr >= 0.95 - 1e-12)],
+        "fpr95_in": fpr_in[np.argmax(tpr_in >= 0.95 - 1e-12)],
+    }
+
+
+def intervals_of(value, path=""):
+    """Every {"value", "low", "high"} of a report, by its path."""
+    if isinstance(value, dict):
+        if set(value) == {"value", "low", "high"}:
+            yield path, value
+        else:
+            for key, item in value.items():
+                yield from intervals_of(item, f"{path}/{key}")
+
+
+# --- numbers ---------------------------------------------------------------------------------
+
+
+def test_scores_npz_and_scikit_learn_give_every_number_of_the_report(folder):
+    numbers = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    with np.load(folder / "scores.npz", allow_pickle=False) as file:
+        arrays = {key: file[key] for key in file.files}
+    probs, labels = arrays["id/probs"], arrays["id/labels"]
+    one_hot = np.eye(CLASSES)[labels]
+    wanted = {
+        "accuracy": accuracy_score(labels, probs.argmax(axis=1)),
+        "nll": log_loss(labels, probs, labels=range(CLASSES)),
+        "brier": ((probs - one_hot) ** 2).sum(axis=1).mean(),
+        "ece": expected_calibration_error(probs, labels),
+        "aurc": area_under_risk_coverage(probs, labels),
+    }
+    assert {name: numbers["id"][name]["value"] for name in wanted} == pytest.approx(
+        wanted, abs=1e-12
+    )
+    assert numbers["id"]["n"] == len(labels)
+    compared = 0
+    for name, entry in numbers["ood"].items():
+        for score, found in entry["scores"].items():
+            id_scores, ood_scores = arrays[f"id/{score}"], arrays[f"ood/{name}/{score}"]
+            assert entry["n"] == len(ood_scores)
+            values = {metric: interval["value"] for metric, interval in found.items()}
+            assert values == pytest.approx(ood_numbers(id_scores, ood_scores), abs=1e-12)
+            compared += 1
+    assert compared == 2 * len(SCORES)
+    assert len(arrays) == 2 + 3 * len(SCORES)
+
+
+def test_scores_are_the_predictives_own(folder, inside):
+    with np.load(folder / "scores.npz") as file:
+        entropy = -(inside.probs * np.log(inside.probs)).sum(axis=1)
+        np.testing.assert_allclose(file["id/entropy"], entropy, atol=1e-12)
+        np.testing.assert_array_equal(file["id/confidence"], -inside.probs.max(axis=1))
+
+
+def test_every_interval_holds_its_value_and_has_width(report):
+    found = dict(intervals_of(report.to_dict()))
+    assert len(found) == 5 + 2 * len(SCORES) * 5 + 5 + 5
+    for path, interval in found.items():
+        assert interval["low"] <= interval["value"] <= interval["high"], path
+    # A percentile interval of 80 inputs is about ±1.96 standard errors wide.
+    accuracy = found["/id/accuracy"]
+    error = np.sqrt(accuracy["value"] * (1 - accuracy["value"]) / 80)
+    assert accuracy["high"] - accuracy["low"] == pytest.approx(3.92 * error, rel=0.2)
+
+
+def test_a_higher_level_gives_wider_intervals_and_is_stated(inside, labels):
+    narrow = evaluate(inside, labels, confidence_level=0.5).to_dict()
+    wide = evaluate(inside, labels, confidence_level=0.99).to_dict()
+    for metric in ("accuracy", "nll", "brier", "aurc"):
+        a, b = narrow["id"][metric], wide["id"][metric]
+        assert b["low"] < a["low"] <= a["high"] < b["high"]
+    assert wide["settings"]["confidence_level"] == 0.99
+    assert "99 % bootstrap" in evaluate(inside, labels, confidence_level=0.99).to_markdown()
+
+
+def test_same_seed_gives_the_same_report_and_another_seed_other_intervals(inside, labels):
+    first, second = (evaluate(inside, labels, seed=3).to_json() for _ in range(2))
+    assert first == second
+    other = evaluate(inside, labels, seed=4).to_dict()["id"]["nll"]
+    mine = json.loads(first)["id"]["nll"]
+    assert other["value"] == mine["value"]
+    assert other["low"] != mine["low"]
+
+
+def test_num_bins_is_that_of_the_ece_and_of_the_curve(inside, labels):
+    report = evaluate(inside, labels, num_bins=5)
+    wanted = expected_calibration_error(inside.probs, labels, 5)
+    assert report.to_dict()["id"]["ece"]["value"] == pytest.approx(wanted, abs=1e-12)
+    assert len(report.reliability.count) == 5
+    assert report.reliability.count.sum() == 80
+    assert report.to_dict()["settings"]["num_bins"] == 5
+
+
+def test_mode_differences_are_mean_minus_mode(labels):
+    """A sharper, better "mean" against a flat "mode": its NLL is lower, its accuracy not."""
+    good = sampled(80, scale=6.0, seed=0, labels=labels)
+    bad = sampled(80, scale=0.0, seed=1, networks=1, method="mode")
+    report = evaluate(good, labels, mode=bad).to_dict()
+    difference = report["mode"]["mean_minus_mode"]
+    assert difference["nll"]["high"] < 0 < difference["accuracy"]["low"]
+    for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
+        gap = report["id"][metric]["value"] - report["mode"][metric]["value"]
+        assert difference[metric]["value"] == pytest.approx(gap, abs=1e-12)
+
+
+def test_scores_of_the_report_default_to_all_that_the_predictive_has(inside, labels):
+    far = sampled(30, scale=0.0, seed=2)
+    found = evaluate(inside, labels, ood={"far": far}).to_dict()["ood"]["far"]["scores"]
+    plain = {
+        "entropy",
+        "mutual_information",
+        "expected_entropy",
+        "confidence",
+        "margin",
+        "variation_ratio",
+        "energy",
+    }
+    softened = {f"{name}@3" for name in plain - {"variation_ratio"}}
+    assert set(found) == plain | softened
+
+
+def test_default_scores_work_at_temperatures_that_are_no_round_numbers(labels):
+    accumulator = PredictiveAccumulator(80, CLASSES, (1 / 3, 1e-7), torch.device("cpu"))
+    accumulator.add(slice(0, 80), torch.randn(80, CLASSES, generator=torch.manual_seed(0)))
+    predictive = accumulator.finish(num_samples=1, seed=0, method="monte_carlo")
+    found = evaluate(predictive, labels, ood={"same": predictive}).to_dict()
+    assert "entropy@0.3333333333333333" in found["ood"]["same"]["scores"]
+    assert "entropy@1e-07" in found["ood"]["same"]["scores"]
+
+
+# --- what is refused -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [({"networks": 5}, "num_samples 5"), ({"seed": 8}, "seed 8"), ({"method": "mode"}, "'mode'")],
+)
+def test_ood_predictives_of_other_networks_are_refused(inside, labels, changes, named):
+    options = dict(changes)
+    networks = options.pop("networks", NETWORKS)
+    other = sampled(30, scale=0.0, seed=2, networks=networks)
+    for name, value in options.items():
+        object.__setattr__(other, name, value)
+    with pytest.raises(ValueError, match=rf"ood\['far'\].*{named}.*same networks"):
+        evaluate(inside, labels, ood={"far": other})
+
+
+def test_ood_predictive_with_other_classes_is_refused(labels):
+    inside = Predictive.from_probs(np.full((80, 3), 1 / 3))
+    with pytest.raises(ValueError, match=r"'far'.* has 2 classes and the ID predictive 3"):
+        evaluate(inside, labels, ood={"far": Predictive.from_probs([[0.5, 0.5]])})
+
+
+def test_mode_of_other_inputs_is_refused(inside, labels):
+    with pytest.raises(ValueError, match=r"mode .*\(20, 3\).*\(80, 3\).*same inputs"):
+        evaluate(inside, labels, mode=sampled(20, scale=0.0, seed=1))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"labels": [0, 1]}, r"labels must have shape \(80,\)"),
+        ({"labels": np.full(80, 3)}, r"labels must lie in \[0, 3\)"),
+        ({"labels": np.full(80, 0.5)}, "labels must be integer"),
+        ({"scores": ()}, "scores is empty"),
+        ({"scores": ("entrpy",)}, "did you mean 'entropy'"),
+        ({"scores": ("entropy@2",)}, "score 'entropy@2' was not accumulated"),
+        ({"num_bins": 0}, "num_bins"),
+        ({"confidence_level": 1.0}, "confidence_level"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_invalid_arguments_are_named(inside, labels, arguments, named):
+    options = {"labels": labels} | arguments
+    with pytest.raises(ValueError, match=named):
+        evaluate(inside, options.pop("labels"), **options)
+
+
+def test_foreign_probabilities_have_no_scores_of_networks(labels):
+    predictive = Predictive.from_probs(np.full((80, 3), 1 / 3))
+    report = evaluate(predictive, labels, ood={"same": predictive})
+    assert report.to_dict()["posterior"] is None
+    assert set(report.to_dict()["ood"]["same"]["scores"]) == {"entropy", "confidence", "margin"}
+    with pytest.raises(ValueError, match="needs the probabilities of each network"):
+        evaluate(predictive, labels, scores=["mutual_information"])
+
+
+# --- schema ----------------------------------------------------------------------------------
+
+
+def is_interval(value):
+    return (
+        isinstance(value, dict)
+        and set(value) == {"value", "low", "high"}
+        and all(number is None or isinstance(number, float) for number in value.values())
+    )
+
+
+def test_report_json_follows_the_schema(folder):
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert report["schema"] == 1
+    assert set(report) >= {"schema", "id", "ood", "posterior", "inference"}
+    assert report["id"]["dataset"] == "inside"
+    assert type(report["id"]["n"]) is int
+    for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
+        assert is_interval(report["id"][metric]), metric
+    assert set(report["ood"]) == {"near", "far.away"}
+    for entry in report["ood"].values():
+        assert type(entry["n"]) is int
+        assert set(entry["scores"]) == set(SCORES)
+        for numbers in entry["scores"].values():
+            assert set(numbers) == {"auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"}
+            assert all(is_interval(number) for number in numbers.values())
+    assert report["posterior"] == {k: v for k, v in POSTERIOR.items() if k != "layers"}
+    inference = report["inference"]
+    assert {k: v for k, v in inference.items() if k != "seconds"} == {
+        "num_samples": NETWORKS,
+        "seed": 7,
+        "method": "monte_carlo",
+        "precision": "float64",
+        "device": "cpu",
+    }
+    assert inference["seconds"] == pytest.approx(1.5)  # the ID set and both OOD sets
+
+
+def test_report_json_is_the_reports_dictionary(report, folder):
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8")) == report.to_dict()
+    assert report.to_json() == (folder / "report.json").read_text(encoding="utf-8")
+
+
+def test_an_infinite_nll_is_null_and_never_nan(tmp_path):
+    sure = Predictive.from_probs([[1.0, 0.0]] * 5)
+    report = evaluate(sure, [1, 0, 0, 0, 0], ood={"same": sure}, mode=sure)
+    text = (report.save(tmp_path / "r") / "report.json").read_text(encoding="utf-8")
+    assert "NaN" not in text
+    assert "Infinity" not in text
+    numbers = json.loads(text)
+    assert numbers["id"]["nll"]["value"] is None
+    assert numbers["id"]["nll"]["high"] is None
+    assert numbers["mode"]["mean_minus_mode"]["nll"] == {"value": None, "low": None, "high": None}
+    assert numbers["id"]["accuracy"]["value"] == 0.8
+    assert numbers["ood"]["same"]["scores"]["entropy"]["auroc"]["value"] == 0.5
+    assert "inf" in report.to_markdown()
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+def test_the_folder_holds_the_files_of_the_contract(folder):
+    figures = {f"ood_{score}_{name}.png" for score in SCORES for name in ("near", "far.away")}
+    figures |= {"reliability.png", "roc_near.png", "roc_far.away.png"}
+    assert {file.name for file in folder.iterdir()} == figures | {
+        "report.json",
+        "report.md",
+        "scores.npz",
+    }
+    for name in figures:
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+        assert (folder / name).stat().st_size > 5_000
+
+
+def test_a_report_without_ood_sets_has_no_ood_files(inside, labels, tmp_path):
+    folder = evaluate(inside, labels).save(tmp_path / "a" / "b")
+    assert {file.name for file in folder.iterdir()} == {
+        "report.json",
+        "report.md",
+        "reliability.png",
+        "scores.npz",
+    }
+    assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["ood"] == {}
+
+
+def tables(markdown):
+    """The tables of a Markdown text as lists of cells; every row of one has the same length."""
+    found, rows = [], []
+    for line in [*markdown.split("\n"), ""]:
+        if line.startswith("|"):
+            assert line.endswith("|")
+            rows.append([cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]])
+        elif rows:
+            assert len({len(row) for row in rows}) == 1, rows
+            assert set(rows[1]) == {"---"}
+            found.append(rows[:1] + rows[2:])
+            rows = []
+    return found
+
+
+def test_report_md_shows_the_numbers_of_report_json(report, folder):
+    numbers = report.to_dict()
+    inside, near, far = tables((folder / "report.md").read_text(encoding="utf-8"))
+    assert [row[0] for row in inside[1:]] == ["accuracy", "nll", "brier", "ece", "aurc"]
+    for row in inside[1:]:
+        assert row[1].startswith(f"{numbers['id'][row[0]]['value']:.4f} [")
+        assert row[3].startswith(f"{numbers['mode']['mean_minus_mode'][row[0]]['value']:.4f} [")
+    for name, table in (("near", near), ("far.away", far)):
+        assert table[0] == ["score", "auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"]
+        for row in table[1:]:
+            entry = numbers["ood"][name]["scores"][row[0].strip("`")]
+            values = [float(cell.split(" [")[0]) for cell in row[1:]]
+            wanted = [entry[metric]["value"] for metric in table[0][1:]]
+            assert values == pytest.approx(wanted, abs=5.1e-5)
+
+
+EVIL = "a|b<script>*x*\n# `h` | c |\r\n| - |\x1b[31m\\"
+
+
+def test_evil_names_break_neither_tables_nor_files(labels, tmp_path):
+    inside = sampled(80, scale=2.5, seed=0, labels=labels)
+    inside.metadata["dataset"] = EVIL
+    far = sampled(30, scale=0.0, seed=2)
+    names = [EVIL, "../../x y", "A_B", "a/b", "a\\b", "é", "$x^$", "", "数据", "n" * 300]
+    report = evaluate(inside, labels, ood=dict.fromkeys(names, far), scores=["entropy"])
+    folder = report.save(tmp_path / "r")
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    histograms = [file.name for file in folder.iterdir() if file.name.startswith("ood_")]
+    assert len(histograms) == len({name.lower() for name in histograms}) == len(names)
+    assert all(re.fullmatch(r"[A-Za-z0-9._+@-]{1,120}", name) for name in histograms)
+
+    markdown = (folder / "report.md").read_text(encoding="utf-8")
+    assert len(tables(markdown)) == 1 + len(names)
+    headings = [line for line in markdown.splitlines() if line.startswith("#")]
+    assert len(headings) == 1 + len(names) + 2  # title, sets, posterior, inference
+    for heading in headings:
+        assert not re.search(r"[|<>*`#\x1b]", re.sub(r"\\.", "", heading.lstrip("#"))), heading
+    assert headings[0].endswith("31m\\\\")  # the whole name, on one line
+
+    numbers = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    assert set(numbers["ood"]) == set(names)
+    with np.load(folder / "scores.npz") as file:
+        keys = [key for key in file.files if key.startswith("ood/")]
+        assert len(keys) == len(names)
+        assert all(re.fullmatch(r"ood/[A-Za-z0-9._+-]+/entropy", key) for key in keys)
+
+
+def test_an_ood_set_may_have_the_name_of_the_id_set(inside, labels, tmp_path):
+    far = sampled(30, scale=0.0, seed=2)
+    report = evaluate(inside, labels, ood={"inside": far}, scores=["entropy"])
+    folder = report.save(tmp_path)
+    assert (folder / "ood_entropy_inside.png").is_file()
+    assert report.to_dict()["ood"]["inside"]["n"] == 30
+
+
+def test_save_replaces_an_earlier_report_and_leaves_other_files(inside, labels, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    far = sampled(30, scale=0.0, seed=2)
+    evaluate(inside, labels, ood={"far": far}, scores=["entropy"]).save(tmp_path)
+    evaluate(inside, labels, seed=5).save(tmp_path)
+    assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["ood"] == {}
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
+
+
+@pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device")])
+@pytest.mark.parametrize("where", ["savez", "second figure", "to_json"])
+def test_a_fault_while_saving_leaves_the_earlier_report(
+    report, inside, labels, tmp_path, monkeypatch, fault, where
+):
+    evaluate(inside, labels, seed=5).save(tmp_path / "r")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()}
+    drawn = []
+    savefig = Figure.savefig
+
+    def fail(*_, **__):
+        raise fault
+
+    def fail_at_second(figure, path, **options):
+        drawn.append(path)
+        if len(drawn) == 2:
+            path.write_bytes(b"half")
+            raise fault
+        savefig(figure, path, **options)
+
+    if where == "savez":
+        monkeypatch.setattr(np, "savez", fail)
+    elif where == "to_json":
+        monkeypatch.setattr(type(report), "to_json", fail)
+    else:
+        monkeypatch.setattr(Figure, "savefig", fail_at_second)
+    with pytest.raises((KeyboardInterrupt, OSError)):
+        report.save(tmp_path / "r")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
+
+
+def test_save_names_a_place_that_is_no_folder(report, tmp_path):
+    (tmp_path / "file").write_text("x")
+    for place in ("file", "file/under"):
+        with pytest.raises(ValueError, match=r"cannot create the folder .*choose another place"):
+            report.save(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "x"
