@@ -49,6 +49,7 @@ class Trainer:
     ) -> None:
         self.model, self.loader, self.names = model, loader, names
         self.device = device
+        self.fingerprint = ""  # of what the recipe does not say, for checkpoints
         self.normalisation = normalisation
         self.kl_weight = recipe["kl_weight"]
         self.warmup_steps = round(schedule["kl_warmup"] * schedule["epochs"] * len(loader))
@@ -78,9 +79,12 @@ class Trainer:
         natural = self.bayesbinn.natural_param
         if not all(bool(value.isfinite().all()) for value in natural.values()):
             raise ValueError("natural parameters became infinite in training; lower lr or real_lr")
+        return BernoulliPosterior(natural, self.real_state(), self.metadata)
+
+    def real_state(self) -> dict[str, Tensor]:
+        """Real-valued parameters and buffers, by name."""
         state = dict(self.model.named_buffers()) | dict(self.model.named_parameters())
-        kept = {name: value for name, value in state.items() if name not in self.names}
-        return BernoulliPosterior(natural, kept, self.metadata)
+        return {name: value for name, value in state.items() if name not in self.names}
 
     def train_epoch(self) -> tuple[float, float]:
         """One pass over the data: mean loss and accuracy of the networks drawn on the way."""
@@ -128,6 +132,7 @@ class Trainer:
         """Everything that the next epoch depends on, random streams included."""
         return {
             "metadata": self.metadata,
+            "fingerprint": self.fingerprint,
             "history": self.history,
             "steps": self.steps,
             "model": self.model.state_dict(),
@@ -147,11 +152,11 @@ class Trainer:
         """
         ours, theirs = self.metadata["recipe"], state["metadata"]["recipe"]
         different = [key for key in ours if ours[key] != theirs.get(key)]
-        if different or self.normalisation != state["metadata"].get("normalisation"):
+        if different or self.fingerprint != state["fingerprint"]:
             what = ", ".join(f"{key} {theirs.get(key)!r}, now {ours[key]!r}" for key in different)
             raise ValueError(
-                f"the checkpoint is of another run ({what or 'other data'}); use the same "
-                "arguments, or another checkpoint_dir"
+                f"the checkpoint is of another run ({what or 'other data, model or prior'}); use "
+                "the same arguments, or another checkpoint_dir"
             )
         self.history, self.steps = state["history"], state["steps"]
         self.model.load_state_dict(state["model"])

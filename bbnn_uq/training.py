@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +15,6 @@ from torch import Tensor, nn
 
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_count, check_real, check_seed
-from bbnn_uq._files import writable_folder
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.checkpoint import load_checkpoint, save_checkpoint
 from bbnn_uq.inference import predict, refresh_batchnorm
@@ -176,8 +177,11 @@ def fit(
         init=init,
         device=place,
     )
+    checkpoint = None
+    if checkpoint_dir is not None:
+        checkpoint = Path(checkpoint_dir) / CHECKPOINT
+        trainer.fingerprint = _fingerprint(trainer, train)
     report = on_epoch or (lambda record: None)
-    checkpoint = None if checkpoint_dir is None else writable_folder(checkpoint_dir) / CHECKPOINT
     with seeded_torch(seed, place), progress_bar("training", epochs, enabled=progress) as advance:
         if checkpoint is not None and checkpoint.exists():
             trainer.restore(load_checkpoint(checkpoint))
@@ -250,6 +254,21 @@ def _epoch(trainer: Trainer, held_out: tuple[Tensor, Tensor] | None) -> dict[str
         record |= {"val_nll": metrics.nll(probs, y), "val_accuracy": metrics.accuracy(probs, y)}
     trainer.history.append(record)
     return record
+
+
+def _fingerprint(trainer: Trainer, data: Any) -> str:
+    """A hash of what the recipe does not say: λ at the start, the prior, real state and data."""
+    tensors = list(data) if isinstance(data, tuple) else []
+    for group in trainer.bayesbinn.param_groups:
+        for parameter in group["params"]:
+            state = trainer.bayesbinn.state[parameter]
+            tensors += [value for value in state.values() if isinstance(value, Tensor)]
+    tensors += trainer.real_state().values()
+    digest = hashlib.blake2b(digest_size=16)
+    for tensor in tensors:
+        digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _inputs_of(data: tuple[Tensor, Tensor] | Any) -> Tensor:

@@ -179,12 +179,13 @@ def test_same_seed_gives_the_same_report_and_another_seed_other_intervals(inside
 
 
 def test_num_bins_is_that_of_the_ece_and_of_the_curve(inside, labels):
-    report = evaluate(inside, labels, num_bins=5)
-    wanted = expected_calibration_error(inside.probs, labels, 5)
+    report = evaluate(inside, labels, num_bins=7)
+    wanted = expected_calibration_error(inside.probs, labels, 7)
     assert report.to_dict()["id"]["ece"]["value"] == pytest.approx(wanted, abs=1e-12)
-    assert len(report.reliability.count) == 5
+    assert wanted != pytest.approx(expected_calibration_error(inside.probs, labels), abs=1e-3)
+    assert len(report.reliability.count) == 7
     assert report.reliability.count.sum() == 80
-    assert report.to_dict()["settings"]["num_bins"] == 5
+    assert report.to_dict()["settings"]["num_bins"] == 7
 
 
 def test_mode_differences_are_mean_minus_mode(labels):

@@ -90,10 +90,10 @@ def train(
     data: Annotated[str, typer.Option(help="Data set name, or FILE.npz with x and y.")],
     out: Out,
     model: Annotated[
-        str, typer.Option(help="mlp:256x3, mlp:512-256, or package.module:factory.")
+        str, typer.Option(help="mlp:256x3, convnet, vgg:0.25, or package.module:factory.")
     ] = "mlp:256x3",
     estimator: Annotated[
-        str, typer.Option(help="straight_through or concrete.")
+        str, typer.Option(help="straight_through, local, concrete or published.")
     ] = "straight_through",
     epochs: Annotated[int, typer.Option(help="Passes over the data.")] = 20,
     batch_size: Annotated[int, typer.Option(help="Inputs per step.")] = 128,
@@ -101,11 +101,17 @@ def train(
     real_lr: Annotated[float, typer.Option(help="Step size of real-valued parameters.")] = 0.03,
     kl_weight: Annotated[float, typer.Option(help="Weight of the KL term.")] = 3e-3,
     dropout: Annotated[float, typer.Option(help="Dropout of built-in models.")] = 0.1,
+    members: Annotated[
+        int, typer.Option(help="Train K posteriors, with seeds from SEED on, and mix them.")
+    ] = 1,
     prior: Annotated[
         Path | None, typer.Option(help="Posterior file of a previous task, as the prior.")
     ] = None,
     seed: Seed = 0,
     device: Device = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue a run that was stopped.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -121,6 +127,8 @@ def train(
     with output_folder(out) as folder:
         _, posterior = train_posterior(
             dataset,
+            checkpoints=folder / "checkpoints",
+            resume=resume,
             model=model,
             dropout=dropout,
             folder=folder,
@@ -130,6 +138,7 @@ def train(
             lr=lr,
             real_lr=real_lr,
             kl_weight=kl_weight,
+            members=members,
             prior=previous,
             seed=seed,
             device=device,

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -18,11 +19,11 @@ import torch
 from torch import nn
 
 from bbnn_uq import models
-from bbnn_uq._checks import check_seed
+from bbnn_uq._checks import check_count, check_seed
 from bbnn_uq._files import atomic_path, writable_folder
 from bbnn_uq.data import ArrayData, load_data
 from bbnn_uq.inference import predict
-from bbnn_uq.posterior import BernoulliPosterior, Posterior
+from bbnn_uq.posterior import Posterior, PosteriorMixture, load
 from bbnn_uq.predictive import Predictive, parse_score
 from bbnn_uq.report import Report, evaluate
 from bbnn_uq.training import fit
@@ -54,9 +55,18 @@ def train_posterior(
     model: str,
     dropout: float,
     folder: Path,
+    members: int = 1,
+    checkpoints: Path | None = None,
+    resume: bool = False,
     **recipe: Any,
-) -> tuple[nn.Module, BernoulliPosterior]:
-    """Train on a data set; write ``posterior.safetensors``, ``config.json`` and ``train.jsonl``."""
+) -> tuple[nn.Module, Posterior]:
+    """Train on a data set; write ``posterior.safetensors``, ``config.json`` and ``train.jsonl``.
+
+    With several members, number k is trained with seed + k, and they make a mixture. With
+    ``resume``, a run that was stopped goes on from its ``checkpoints``, and of one that was
+    finished the result is read.
+    """
+    check_count(members, "members")
     if data.y is None or data.num_classes is None:
         raise ValueError(f"--data {data.name!r} has no labels; add an array y of class numbers")
     seed = check_seed(recipe.get("seed", 0))
@@ -67,8 +77,6 @@ def train_posterior(
         "dropout": dropout,
     }
     network = _build(architecture, allow_import=True, seed=seed)
-    epochs: list[dict[str, Any]] = []
-    fitted = fit(network, (data.x, data.y), normalise=True, on_epoch=epochs.append, **recipe)
     about = {
         "architecture": architecture,
         "data": {
@@ -78,11 +86,50 @@ def train_posterior(
             "value_range": [float(data.x.min()), float(data.x.max())],
         },
     }
-    posterior = replace(fitted, metadata=about | fitted.metadata)
+    done = folder / "posterior.safetensors"
+    if checkpoints is not None and resume and done.exists() and not checkpoints.exists():
+        return network, _finished(done, about, recipe, members)
+    if checkpoints is not None and not resume:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+    fitted, epochs = [], []
+    for number in range(members):
+        records: list[dict[str, Any]] = []
+        options: dict[str, Any] = recipe | {"seed": seed + number}
+        member = fit(
+            network,
+            (data.x, data.y),
+            normalise=True,
+            on_epoch=records.append,
+            checkpoint_dir=checkpoints and checkpoints / f"member-{number}",
+            **options,
+        )
+        fitted.append(replace(member, metadata=about | member.metadata))
+        epochs += [{"member": number} | record if members > 1 else record for record in records]
+    posterior = fitted[0] if members == 1 else PosteriorMixture(fitted)
     _write_text(folder / "train.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
     _write_text(folder / "config.json", json.dumps(posterior.metadata, indent=2) + "\n")
-    posterior.save(folder / "posterior.safetensors")
+    posterior.save(done)
+    if checkpoints is not None:
+        shutil.rmtree(checkpoints, ignore_errors=True)
     return network, posterior
+
+
+def _finished(path: Path, about: dict[str, Any], recipe: dict[str, Any], members: int) -> Posterior:
+    """The posterior of a run that was finished, if it is of the same run."""
+    posterior = load(path)
+    said = posterior.metadata
+    known = said.get("recipe", {})
+    recipe = recipe | {"prior": "uniform" if recipe.get("prior") is None else "given"}
+    different = [key for key in about if said.get(key) != about[key]]
+    different += [key for key in recipe if key in known and known[key] != recipe[key]]
+    if posterior.summary().get("num_members", 1) != members:
+        different.append("members")
+    if different:
+        raise ValueError(
+            f"{str(path)!r} is finished and of another run (it differs in {', '.join(different)}); "
+            "leave out --resume to replace it, or choose another --out"
+        )
+    return posterior
 
 
 def model_of(posterior: Posterior, name: str | None) -> nn.Module:
@@ -99,7 +146,7 @@ def model_of(posterior: Posterior, name: str | None) -> nn.Module:
             "the posterior's file states no architecture that this command knows, so it was not "
             "written by `bbnn-uq train`; use bbnn_uq.predict with your model"
         )
-    if name is None and not stated["model"].startswith("mlp:"):
+    if name is None and not models.is_built_in(stated["model"]):
         raise ValueError(
             f"the posterior is of the custom model {stated['model']!r}, and a file never says "
             f"what to import; pass --model {stated['model']} if you trust it"
@@ -156,7 +203,7 @@ def _build(architecture: dict[str, Any], *, allow_import: bool, seed: int = 0) -
     module_name, _, factory_name = spec.partition(":")
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
-        if not allow_import or module_name in ("mlp", "") or not factory_name:
+        if not allow_import or models.is_built_in(spec) or not (module_name and factory_name):
             return models.build(
                 spec, shape, architecture["num_outputs"], dropout=architecture["dropout"]
             )

@@ -1,4 +1,4 @@
-"""Data sets by name: embedded ones, and the user's own ``.npz`` files."""
+"""Data sets by name: embedded and public ones, and the user's own ``.npz`` files."""
 
 from __future__ import annotations
 

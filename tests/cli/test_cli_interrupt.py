@@ -13,6 +13,7 @@ from cli_cases import TRAIN, snapshot
 from matplotlib.figure import Figure
 
 import bbnn_uq.cli.pipeline as pipeline
+from bbnn_uq.checkpoint import load_checkpoint
 
 
 def interrupt_at(call, count):
@@ -35,9 +36,9 @@ def check(outcome, before, folder):
     assert snapshot(folder) == before
 
 
-def test_interrupt_between_training_steps(here, run, monkeypatch):
+def test_interrupt_before_the_first_checkpoint(here, run, monkeypatch):
     loss = torch.nn.functional.cross_entropy
-    monkeypatch.setattr(torch.nn.functional, "cross_entropy", interrupt_at(loss, 2))
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", interrupt_at(loss, 1))
     before = snapshot(here)
     check(run("train", "--data", "data.npz", *TRAIN, "--out", "new/folder"), before, here)
 
@@ -94,7 +95,7 @@ def test_a_full_disk_leaves_the_earlier_report(here, ood, monkeypatch):
 
 
 def test_a_signal_stops_a_process_that_trains(here):
-    """The output folder appears when training begins, and is gone when it was interrupted."""
+    """What is left is a whole checkpoint, to resume from."""
     code = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "from bbnn_uq.cli import main\n"
@@ -110,7 +111,7 @@ def test_a_signal_stops_a_process_that_trains(here):
     )
     try:
         deadline = time.monotonic() + 60
-        while not (here / "new" / "folder").exists() and time.monotonic() < deadline:
+        while not list(here.glob("new/folder/*/*/*")) and time.monotonic() < deadline:
             assert process.poll() is None, process.communicate()
             time.sleep(0.05)
         time.sleep(0.3)
@@ -119,4 +120,6 @@ def test_a_signal_stops_a_process_that_trains(here):
     finally:
         process.kill()
     assert (process.returncode, out, err) == (130, "", "bbnn-uq: interrupted\n")
-    assert not (here / "new").exists()
+    left = [file for file in (here / "new").rglob("*") if file.is_file()]
+    assert left == [here / "new/folder/checkpoints/member-0/checkpoint.safetensors"]
+    assert load_checkpoint(left[0])["history"]

@@ -9,16 +9,24 @@ import pytest
 
 from bbnn_uq.data import data_names, load_data
 
+EMBEDDED = ("digits", "digits-low", "digits-high", "photo-patches", "noise")
+
 
 def test_names() -> None:
-    assert data_names() == ("digits", "digits-low", "digits-high", "photo-patches", "noise")
-    for name in data_names():
+    assert data_names() == (*EMBEDDED, "fashion-mnist", "mnist-5k")
+    for name in EMBEDDED:
         assert load_data(name, split="test").name == name
 
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("digit", "digits"), ("digits_low", "digits-low"), ("photopatches", "photo-patches")],
+    [
+        ("digit", "digits"),
+        ("digits_low", "digits-low"),
+        ("photopatches", "photo-patches"),
+        ("fashionmnist", "fashion-mnist"),
+        ("mnist", "mnist-5k"),
+    ],
 )
 def test_unknown_name_hints_at_the_nearest(name: str, nearest: str) -> None:
     with pytest.raises(ValueError, match=f"did you mean '{nearest}'") as caught:
@@ -41,11 +49,12 @@ def test_unknown_split(name: str) -> None:
         load_data(name, split="training")
 
 
-@pytest.mark.parametrize("name", ["photo-patches", "noise"])
+@pytest.mark.parametrize("name", ["photo-patches", "noise", "mnist-5k"])
 def test_no_training_split(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} has only a test split") as caught:
         load_data(name, split="train")
-    assert "digits, digits-low, digits-high or a .npz file" in str(caught.value)
+    trainable = "digits, digits-low, digits-high, fashion-mnist or a .npz file"
+    assert trainable in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-low", "digits-high"])
@@ -71,7 +80,7 @@ def test_the_right_shape_passes(tmp_path: Path) -> None:
     path = tmp_path / "mine.npz"
     np.savez(path, x=np.ones((2, 3, 4)))
     assert load_data(path, split="test", input_shape=[3, np.int64(4)]).input_shape == (3, 4)
-    for name in data_names():
+    for name in EMBEDDED:
         assert load_data(name, split="test", input_shape=(1, 8, 8)).input_shape == (1, 8, 8)
 
 

@@ -1,0 +1,109 @@
+"""train --members and --resume."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from cli_cases import TRAIN
+
+import bbnn_uq
+from bbnn_uq import PosteriorMixture
+
+LONG = ["train", "--data", "data.npz", *TRAIN, "--epochs", "6"]
+
+
+def stop_after(monkeypatch, steps):
+    """Interrupt training at a step; returns what undoes it."""
+    loss, made = torch.nn.functional.cross_entropy, []
+
+    def counted(*arguments, **options):
+        made.append(None)
+        if len(made) == steps:
+            raise KeyboardInterrupt
+        return loss(*arguments, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "cross_entropy", counted)
+    return lambda: monkeypatch.setattr(torch.nn.functional, "cross_entropy", loss)
+
+
+def interrupted(run, monkeypatch, out, arguments=LONG):
+    """Stop a run in its fourth epoch."""
+    steps = -(-len(np.load("data.npz")["x"]) // 128)
+    undo = stop_after(monkeypatch, 3 * steps + 1)
+    assert run(*arguments, "--out", out).status == 130
+    undo()
+
+
+@pytest.mark.parametrize("members", ["1", "2"])
+def test_a_resumed_run_writes_what_an_uninterrupted_one_does(here, run, monkeypatch, members):
+    arguments = [*LONG, "--members", members]
+    interrupted(run, monkeypatch, "stopped", arguments)
+    assert not (here / "stopped" / "posterior.safetensors").exists()
+    assert run(*arguments, "--out", "stopped", "--resume").status == 0
+    assert run(*arguments, "--out", "whole").status == 0
+    for name in ("posterior.safetensors", "config.json"):
+        assert (here / "stopped" / name).read_bytes() == (here / "whole" / name).read_bytes()
+    epochs = (here / "stopped" / "train.jsonl").read_text().splitlines()
+    assert len(epochs) == 6 * int(members)
+    assert {f.name for f in (here / "stopped").iterdir()} == {
+        "posterior.safetensors",
+        "config.json",
+        "train.jsonl",
+    }
+
+
+def test_without_resume_a_run_starts_over(here, run, monkeypatch):
+    interrupted(run, monkeypatch, "out")
+    seen = []
+    fit = bbnn_uq.cli.pipeline.fit
+    monkeypatch.setattr(
+        "bbnn_uq.cli.pipeline.fit",
+        lambda *a, **k: seen.append(k["checkpoint_dir"].exists()) or fit(*a, **k),
+    )
+    assert run(*LONG, "--out", "out").status == 0
+    assert seen == [False]
+
+
+def test_resuming_a_finished_run_changes_nothing(here, run):
+    assert run(*LONG, "--out", "out").status == 0
+    before = (here / "out" / "posterior.safetensors").stat().st_mtime_ns
+    assert run(*LONG, "--out", "out", "--resume").status == 0
+    assert (here / "out" / "posterior.safetensors").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("change", [["--lr", "0.7"], ["--members", "2"], ["--model", "mlp:9x1"]])
+def test_resuming_another_run_is_refused(here, run, monkeypatch, change):
+    assert run(*LONG, "--out", "done").status == 0
+    outcome = run(*LONG, *change, "--out", "done", "--resume")
+    assert outcome.status == 2
+    assert "leave out --resume" in outcome.err
+    interrupted(run, monkeypatch, "half")
+    if change[0] == "--members":
+        return  # the first member may well go on
+    outcome = run(*LONG, *change, "--out", "half", "--resume")
+    assert outcome.status == 2
+    assert "another run" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_members_differ_in_their_seeds_and_make_a_mixture(here, run, ood):
+    assert run(*LONG, "--seed", "4", "--members", "2", "--out", "two").status == 0
+    assert run(*LONG, "--seed", "5", "--out", "five").status == 0
+    mixture = bbnn_uq.load(here / "two" / "posterior.safetensors")
+    alone = bbnn_uq.load(here / "five" / "posterior.safetensors")
+    assert isinstance(mixture, PosteriorMixture)
+    second = mixture.posteriors[1].natural_param
+    assert all(torch.equal(value, second[name]) for name, value in alone.natural_param.items())
+    records = [json.loads(x) for x in (here / "two" / "train.jsonl").read_text().splitlines()]
+    assert [record["member"] for record in records] == [0] * 6 + [1] * 6
+    outcome = ood(posterior="two/posterior.safetensors", out="evaluated", quiet=True)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert run("inspect", "two/posterior.safetensors").status == 0
+
+
+def test_no_members_are_refused(here, run):
+    outcome = run(*LONG, "--members", "0", "--out", "none")
+    assert outcome.status == 2
+    assert "members must be at least 1" in outcome.err
+    assert not (here / "none").exists()
