@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint bench-uncertainty clean
 
 demo: .venv/.core
 	$(BIN)/bbnn-uq demo --out runs/demo
@@ -15,6 +15,12 @@ lint: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# Hours of training; it may be stopped and started again.
+bench-uncertainty: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --epochs 10 --seeds 5
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --epochs 40 --seeds 3
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/continual.py --out runs/bench-continual.json
 
 clean:
 	rm -rf .venv runs
