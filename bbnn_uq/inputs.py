@@ -134,11 +134,12 @@ def compute_normalisation(x: Tensor) -> dict[str, list[float]]:
     return {"mean": mean.tolist(), "std": torch.where(std > 0, std, 1.0).tolist()}
 
 
-def normalise(x: Tensor, normalisation: dict[str, list[float]] | None) -> Tensor:
+def normalise(x: Tensor, normalisation: Any) -> Tensor:
     """(x − mean) / std along the channel axis, or ``x`` itself when there is no normalisation.
 
     Raises:
-        ValueError: the inputs have another number of channels or features.
+        ValueError: the inputs have another number of channels or features, or the normalisation
+            is no dictionary of lists ``mean`` and ``std``.
 
     Example:
         >>> normalise(torch.tensor([[2.0]]), {"mean": [1.0], "std": [0.5]})
@@ -146,7 +147,13 @@ def normalise(x: Tensor, normalisation: dict[str, list[float]] | None) -> Tensor
     """
     if normalisation is None:
         return x
-    channels = len(normalisation["mean"])
+    try:
+        channels = len(normalisation["mean"])
+        assert channels == len(normalisation["std"])
+    except (AssertionError, KeyError, TypeError):
+        raise ValueError(
+            "the posterior's normalisation is damaged: it needs lists mean and std of one length"
+        ) from None
     if x.ndim < 2 or x.shape[1] != channels:
         raise ValueError(
             f"inputs of shape {tuple(x.shape)} do not fit the posterior, whose normalisation "
@@ -169,7 +176,7 @@ def check_device(device: torch.device | str | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         wanted = torch.device(device)
-        torch.empty(0, device=wanted)
+        torch.zeros(1, device=wanted).item()  # "meta" holds no values
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"device {str(device)!r} cannot be used here: {reason}") from None

@@ -330,14 +330,20 @@ class PosteriorMixture:
         return all(posterior.collapsed for posterior in self.posteriors)
 
     def summary(self) -> dict[str, Any]:
-        """Diagnostics as JSON values: averages, layers of the first member, and ``members``."""
-        return self.posteriors[0].summary() | {
+        """Diagnostics as JSON values: as of a posterior, layers as ``k/NAME``; ``num_members``."""
+        layers = {
+            f"{number}/{name}": layer
+            for number, posterior in enumerate(self.posteriors)
+            for name, layer in posterior.summary()["layers"].items()
+        }
+        return {
             "num_weights": self.num_weights,
             "bits_per_weight": self.bits_per_weight(),
             "flip_rate": self.flip_rate(),
             "saturated_share": self.saturated_share(),
             "collapsed": self.collapsed,
             "num_members": len(self.posteriors),
+            "layers": layers,
         }
 
     def save(self, path: str | os.PathLike[str]) -> None:

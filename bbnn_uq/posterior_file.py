@@ -44,7 +44,8 @@ def write_members(path: str | os.PathLike[str], kind: str, members: list[Member]
     for number, member in enumerate(members):
         prefix = f"{number}/" if kind == "mixture" else ""
         for section, named in member.sections.items():
-            tensors |= {f"{prefix}{section}/{name}": value for name, value in named.items()}
+            # Copies, since a member may be in a mixture twice and the format shares no memory.
+            tensors |= {f"{prefix}{section}/{name}": t.clone() for name, t in named.items()}
     header = {
         "format_version": FORMAT_VERSION,
         "kind": kind,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from bbnn_uq import metrics
-from bbnn_uq._checks import check_choice, check_probs, check_real, check_samples
+from bbnn_uq._checks import check_choice, check_probs, check_samples
 from bbnn_uq._files import atomic_path
 
 __all__ = ["Predictive", "PredictiveAccumulator", "Softened", "parse_score"]
@@ -351,12 +352,11 @@ def parse_score(name: str) -> tuple[str, float]:
     kind = check_choice("entropy" if kind == "predictive_entropy" else kind, "score", SCORES)
     if not at:
         return kind, 1.0
-    try:
-        temperature = check_real(float(suffix), "score temperature", above=0.0)
-    except ValueError:
-        raise ValueError(
-            f"score {name!r} needs a positive number after '@', such as {kind}@3"
-        ) from None
+    # float() would also take "1_0", " 3" or "inf", and the spelling goes into file names.
+    plain = re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", suffix)
+    temperature = float(suffix) if plain else 0.0
+    if temperature <= 0.0:
+        raise ValueError(f"score {name!r} needs a positive number after '@', such as {kind}@3")
     if kind == "variation_ratio" and temperature != 1.0:
         raise ValueError("score 'variation_ratio' does not depend on a temperature; drop the '@'")
     return kind, temperature

@@ -249,7 +249,7 @@ def evaluate(
 
     facts = predictive.metadata
     posterior = facts.get("posterior")
-    everything = [predictive, *others.values()]
+    everything = [predictive, *others.values(), *([] if mode is None else [mode])]
     return Report(
         id={
             "dataset": facts.get("dataset", "id"),
@@ -283,8 +283,8 @@ def evaluate(
             "num_samples": predictive.num_samples,
             "seed": predictive.seed,
             "method": predictive.method,
-            "precision": facts.get("precision"),
-            "device": facts.get("device"),
+            "precision": facts.get("precision", "unknown"),
+            "device": facts.get("device", "unknown"),
             "seconds": sum(each.metadata.get("seconds", 0.0) for each in everything),
         },
         settings={"num_bins": num_bins, **options},
@@ -304,6 +304,12 @@ def _check_same_networks(name: str, reference: Predictive, other: Predictive) ->
             raise ValueError(
                 f"ood[{name!r}] has {attribute} {theirs!r} and the ID predictive {ours!r}; "
                 "predict both with the same networks, or their scores cannot be compared"
+            )
+    for key in ("posterior", "precision"):
+        if reference.metadata.get(key) != other.metadata.get(key):
+            raise ValueError(
+                f"ood[{name!r}] comes from another {key} than the ID predictive; predict both "
+                "with the same networks, or their scores cannot be compared"
             )
     if reference.probs.shape[1] != other.probs.shape[1]:
         raise ValueError(

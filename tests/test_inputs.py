@@ -88,11 +88,19 @@ def test_normalisation_refuses_other_channels():
         inputs.normalise(torch.zeros(5, 3), {"mean": [0.0, 0.0], "std": [1.0, 1.0]})
 
 
+@pytest.mark.parametrize("damaged", [{}, {"mean": 3, "std": [1.0]}, {"mean": [1.0], "std": []}])
+def test_damaged_normalisation_is_named(damaged):
+    with pytest.raises(ValueError, match="normalisation is damaged"):
+        inputs.normalise(torch.zeros(2, 1), damaged)
+
+
 def test_unknown_devices_are_refused():
     with pytest.raises(ValueError, match="device 'quantum'"):
         inputs.check_device("quantum")
     with pytest.raises(ValueError, match="device 'cuda:77'"):
         inputs.check_device("cuda:77")
+    with pytest.raises(ValueError, match="device 'meta'"):
+        inputs.check_device("meta")
     assert inputs.check_device("cpu") == torch.device("cpu")
 
 

@@ -72,6 +72,15 @@ def test_diagnostics_are_averages():
     assert mixture.summary()["num_members"] == 2
 
 
+def test_layers_and_totals_agree(tmp_path):
+    one = BernoulliPosterior({"w": torch.zeros(4)}, {}, {})
+    summary = PosteriorMixture([one, one]).summary()
+    assert sum(layer["num_weights"] for layer in summary["layers"].values()) == 8
+    assert set(summary["layers"]) == {"0/w", "1/w"}
+    PosteriorMixture([one, one]).save(tmp_path / "twice.safetensors")
+    assert len(bbnn_uq.load(tmp_path / "twice.safetensors").posteriors) == 2
+
+
 def test_refreshing_refreshes_every_member():
     mixture = PosteriorMixture(members(2, batchnorm_networks=0))
     fresh = refresh_batchnorm(network(), mixture, X, num_samples=4)

@@ -317,7 +317,7 @@ def test_report_json_follows_the_schema(folder):
         "precision": "float64",
         "device": "cpu",
     }
-    assert inference["seconds"] == pytest.approx(1.5)  # the ID set and both OOD sets
+    assert inference["seconds"] == pytest.approx(2.0)  # the ID set, both OOD sets and the mode
 
 
 def test_report_json_is_the_reports_dictionary(report, folder):

@@ -48,10 +48,15 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Train on embedded digits, draw networks, evaluate against near and far OOD data."""
-    from bbnn_uq.cli.pipeline import evaluate_posterior, output_folder, train_posterior
+    from bbnn_uq.cli.pipeline import (
+        evaluate_posterior,
+        one_thread,
+        output_folder,
+        train_posterior,
+    )
     from bbnn_uq.data import load_data
 
-    with output_folder(out) as folder:
+    with output_folder(out) as folder, one_thread():
         model, posterior = train_posterior(
             load_data("digits-low", split="train"),
             model="mlp:128x2",
@@ -60,7 +65,7 @@ def demo(
             # Chosen by cross-validated NLL on the training split: docs/benchmarks/demo.md.
             epochs=100,
             batch_size=32,
-            lr=0.3,
+            lr=1.0,
             real_lr=0.1,
             kl_weight=1e-3,
             seed=seed,
@@ -73,7 +78,6 @@ def demo(
             id_data="digits-low",
             ood_data=["digits-high", "photo-patches"],
             scores=DEMO_SCORES.split(","),
-            seed=seed,
             device="cpu",
             batch_size=batch_size,
             progress=not quiet,
@@ -104,6 +108,9 @@ def train(
     members: Annotated[
         int, typer.Option(help="Train K posteriors, with seeds from SEED on, and mix them.")
     ] = 1,
+    batchnorm_networks: Annotated[
+        int, typer.Option(help="Networks that get BatchNorm statistics of their own.")
+    ] = 32,
     prior: Annotated[
         Path | None, typer.Option(help="Posterior file of a previous task, as the prior.")
     ] = None,
@@ -127,7 +134,7 @@ def train(
     with output_folder(out) as folder:
         _, posterior = train_posterior(
             dataset,
-            checkpoints=folder / "checkpoints",
+            checkpoints=True,
             resume=resume,
             model=model,
             dropout=dropout,
@@ -139,6 +146,7 @@ def train(
             real_lr=real_lr,
             kl_weight=kl_weight,
             members=members,
+            batchnorm_networks=batchnorm_networks,
             prior=previous,
             seed=seed,
             device=device,

@@ -6,7 +6,6 @@ import importlib
 import inspect
 import json
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,9 +25,9 @@ from bbnn_uq.inference import predict
 from bbnn_uq.posterior import Posterior, PosteriorMixture, load
 from bbnn_uq.predictive import Predictive, parse_score
 from bbnn_uq.report import Report, evaluate
-from bbnn_uq.training import fit
+from bbnn_uq.training import CHECKPOINT, fit
 
-__all__ = ["evaluate_posterior", "model_of", "output_folder", "train_posterior"]
+__all__ = ["evaluate_posterior", "model_of", "one_thread", "output_folder", "train_posterior"]
 
 _STATED = {"model": str, "input_shape": list, "num_outputs": int, "dropout": (int, float)}
 
@@ -49,6 +48,17 @@ def output_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
                 parent.rmdir()
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread of torch: for tiny tensors faster than several, and the same on every machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def train_posterior(
     data: ArrayData,
     *,
@@ -56,15 +66,15 @@ def train_posterior(
     dropout: float,
     folder: Path,
     members: int = 1,
-    checkpoints: Path | None = None,
+    checkpoints: bool = False,
     resume: bool = False,
     **recipe: Any,
 ) -> tuple[nn.Module, Posterior]:
     """Train on a data set; write ``posterior.safetensors``, ``config.json`` and ``train.jsonl``.
 
     With several members, number k is trained with seed + k, and they make a mixture. With
-    ``resume``, a run that was stopped goes on from its ``checkpoints``, and of one that was
-    finished the result is read.
+    ``checkpoints``, the state after each epoch is kept until the run is finished; with ``resume``
+    it goes on from there, and of a finished run the result is read.
     """
     check_count(members, "members")
     if data.y is None or data.num_classes is None:
@@ -87,10 +97,15 @@ def train_posterior(
         },
     }
     done = folder / "posterior.safetensors"
-    if checkpoints is not None and resume and done.exists() and not checkpoints.exists():
+    states = [folder / f".checkpoint-{number}" for number in range(members)]
+    started = [state for state in states if (state / CHECKPOINT).exists()]
+    if resume and done.exists() and not started:
         return network, _finished(done, about, recipe, members)
-    if checkpoints is not None and not resume:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    if checkpoints and started and not resume:
+        raise ValueError(
+            f"{str(folder)!r} holds a run that was stopped; add --resume to continue it, delete "
+            f"{str(started[0])!r} to start over, or choose another --out"
+        )
     fitted, epochs = [], []
     for number in range(members):
         records: list[dict[str, Any]] = []
@@ -100,7 +115,7 @@ def train_posterior(
             (data.x, data.y),
             normalise=True,
             on_epoch=records.append,
-            checkpoint_dir=checkpoints and checkpoints / f"member-{number}",
+            checkpoint_dir=states[number] if checkpoints else None,
             **options,
         )
         fitted.append(replace(member, metadata=about | member.metadata))
@@ -109,8 +124,10 @@ def train_posterior(
     _write_text(folder / "train.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
     _write_text(folder / "config.json", json.dumps(posterior.metadata, indent=2) + "\n")
     posterior.save(done)
-    if checkpoints is not None:
-        shutil.rmtree(checkpoints, ignore_errors=True)
+    for state in states if checkpoints else []:
+        (state / CHECKPOINT).unlink(missing_ok=True)
+        with suppress(OSError):  # never made, or somebody keeps something in it
+            state.rmdir()
     return network, posterior
 
 

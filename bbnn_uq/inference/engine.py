@@ -142,7 +142,8 @@ def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
                 f"the posterior holds BatchNorm statistics of the networks 0 to "
                 f"{stored.num_networks - 1} of seed {stored.seed}, and networks {index} to "
                 f"{count - 1} of seed {seed} use averages; refresh_batchnorm(model, posterior, "
-                f"training_data, num_samples={count}, seed={seed}) covers them",
+                f"training_data, num_samples={count}, seed={seed}) covers them, and so does "
+                "training with more batchnorm_networks where the seed is 0",
                 stacklevel=4,
             )
             return

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from cli_cases import TRAIN
+from cli_cases import TRAIN, snapshot
 
 import bbnn_uq
 from bbnn_uq import PosteriorMixture
@@ -53,16 +53,24 @@ def test_a_resumed_run_writes_what_an_uninterrupted_one_does(here, run, monkeypa
     }
 
 
-def test_without_resume_a_run_starts_over(here, run, monkeypatch):
+def test_a_stopped_run_is_not_thrown_away(here, run, monkeypatch):
     interrupted(run, monkeypatch, "out")
-    seen = []
-    fit = bbnn_uq.cli.pipeline.fit
-    monkeypatch.setattr(
-        "bbnn_uq.cli.pipeline.fit",
-        lambda *a, **k: seen.append(k["checkpoint_dir"].exists()) or fit(*a, **k),
-    )
+    before = snapshot(here)
+    outcome = run(*LONG, "--out", "out")
+    assert outcome.status == 2
+    assert "add --resume to continue it" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert snapshot(here) == before
+
+
+def test_files_of_others_stay(here, run):
+    mine = [here / "out" / "checkpoints" / "mine.txt", here / "out" / ".checkpoint-0" / "mine.txt"]
+    for file in mine:
+        file.parent.mkdir(parents=True)
+        file.write_text("mine")
     assert run(*LONG, "--out", "out").status == 0
-    assert seen == [False]
+    assert all(file.read_text() == "mine" for file in mine)
+    assert not (here / "out" / ".checkpoint-0" / "checkpoint.safetensors").exists()
 
 
 def test_resuming_a_finished_run_changes_nothing(here, run):
