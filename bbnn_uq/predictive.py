@@ -210,6 +210,7 @@ class Predictive:
 
         Example:
             >>> import tempfile
+            >>> from pathlib import Path
             >>> path = Path(tempfile.mkdtemp()) / "predictive.npz"
             >>> Predictive.from_probs([[0.25, 0.75]]).save(path)
             >>> Predictive.load(path).probs

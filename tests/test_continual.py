@@ -274,7 +274,8 @@ def test_an_interrupted_run_goes_on(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         train_tasks(network, tasks, checkpoint_dir=tmp_path, on_epoch=interrupt, **QUICK)
-    assert sorted(folder.name for folder in tmp_path.iterdir()) == ["task-0", "task-1"]
+    # The second task was stopped before its first checkpoint.
+    assert [folder.name for folder in tmp_path.iterdir()] == ["task-0"]
     resumed = train_tasks(network, tasks, checkpoint_dir=tmp_path, **QUICK)
     whole = train_tasks(network, tasks, **QUICK)
     assert same(resumed.posteriors[1].natural_param, whole.posteriors[1].natural_param)
