@@ -92,6 +92,13 @@ class Predictive:
     softened: dict[float, Softened] = field(default_factory=dict)
     samples: Float[np.ndarray, "networks inputs classes"] | None = None
 
+    def __repr__(self) -> str:
+        inputs, classes = self.probs.shape
+        return (
+            f"Predictive({inputs:,} inputs, {classes} classes, {self.num_samples} networks, "
+            f"method {self.method!r}, scores {', '.join(self.available_scores())})"
+        )
+
     @classmethod
     def from_samples(cls, samples: Any, *, metadata: dict[str, Any] | None = None) -> Predictive:
         """From the class probabilities of S networks, (S, N, C), of whatever source.
@@ -261,9 +268,8 @@ class Predictive:
             )
         except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"{os.fspath(path)!r} is no file that Predictive.save wrote, or it is "
-                f"truncated: {error}"
-            ) from None
+                f"{os.fspath(path)!r} is no file that Predictive.save wrote, or it is truncated"
+            ) from error
 
 
 class PredictiveAccumulator:

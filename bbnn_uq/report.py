@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,13 @@ class Report:
     probs: np.ndarray
     labels: np.ndarray
     scores: dict[str, dict[str, np.ndarray]]
+
+    def __repr__(self) -> str:
+        against = ", ".join(self.ood) or "nothing"
+        return (
+            f"Report({self.id['dataset']}: accuracy {self.id['accuracy'].value:.4f}, NLL "
+            f"{self.id['nll'].value:.4f}, ECE {self.id['ece'].value:.4f}; against {against})"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values in the schema of ``report.json``; non-finite numbers are None."""
@@ -111,7 +118,8 @@ class Report:
         that a fault or an interrupt on the way leaves what was there before.
 
         Args:
-            folder: created when missing; files of an earlier report in it are replaced.
+            folder: created when missing; files of an earlier report in it are replaced
+                or, figures that are no longer made, removed.
 
         Returns:
             The folder.
@@ -126,6 +134,7 @@ class Report:
                 # The tables hold a name in letters that the figures' font lacks.
                 warnings.filterwarnings("ignore", message="Glyph .* missing from font")
                 self._draw(stage)
+            self._remove_earlier_figures(target)
             for file in sorted(stage.iterdir(), key=lambda file: file.name == "report.json"):
                 file.replace(target / file.name)
         finally:
@@ -139,6 +148,18 @@ class Report:
             scores = self.scores["ood/" + name]
             arrays |= {f"ood/{safe}/{score}": values for score, values in scores.items()}
         return arrays
+
+    def _remove_earlier_figures(self, folder: Path) -> None:
+        """Remove the figures of an earlier report here that this one does not have."""
+        try:
+            earlier = json.loads((folder / "report.json").read_text(encoding="utf-8"))["ood"]
+            names = {set_: entry["scores"] for set_, entry in earlier.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return
+        kept = _figure_names({set_: entry["scores"] for set_, entry in self.ood.items()})
+        for name in set(_figure_names(names)) - set(kept):
+            if Path(name).name == name:  # that file may be anybody's
+                (folder / name).unlink(missing_ok=True)
 
     def _draw(self, folder: Path) -> None:
         from matplotlib.figure import Figure
@@ -178,12 +199,12 @@ METRICS = ("accuracy", "nll", "brier", "ece", "aurc")
 
 
 def evaluate(
-    predictive: Predictive,
+    predictive: Any,
     labels: Any,
     *,
-    ood: Mapping[str, Predictive] | None = None,
+    ood: Any = None,
     mode: Predictive | None = None,
-    scores: Sequence[str] | None = None,
+    scores: Any = None,
     num_bins: int = 15,
     confidence_level: float = 0.95,
     seed: int = 0,
@@ -220,6 +241,15 @@ def evaluate(
         >>> report.to_dict()["ood"]["far"]["scores"]["entropy"]["auroc"]["value"]
         1.0
     """
+    if not isinstance(predictive, Predictive):
+        raise TypeError(
+            f"predictive must be a Predictive, got {type(predictive).__name__}; "
+            "Predictive.from_probs and from_samples make one"
+        )
+    if ood is not None and not isinstance(ood, Mapping):
+        raise TypeError(f"ood must be a dictionary name -> Predictive, got {type(ood).__name__}")
+    if isinstance(scores, str):
+        raise TypeError(f"scores must be a list of names, got the string {scores!r}")
     check_count(num_bins, "num_bins")
     check_fraction(confidence_level, "confidence_level")
     options: dict[str, Any] = {
@@ -328,6 +358,13 @@ def _all_scores(predictive: Predictive) -> list[str]:
         if name != "variation_ratio"
     ]
     return [*names, *softened]
+
+
+def _figure_names(scores: Mapping[str, Iterable[str]]) -> list[str]:
+    """Files of the figures for each OOD set and its scores."""
+    safe = _safe_names(dict(scores))
+    names = [f"ood_{score}_{safe[set_]}.png" for set_ in scores for score in scores[set_]]
+    return names + [f"roc_{safe[set_]}.png" for set_ in scores]
 
 
 def _safe_names(names: Mapping[str, Any]) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -108,6 +109,8 @@ class Trainer:
             self.bayesbinn.zero_grad()
             logits = self.model(inputs)
             _check_logits(logits, labels)
+            if self.steps == 1:
+                _warn_if_probabilities(logits.detach())
             loss = nn.functional.cross_entropy(logits, labels)
             loss.backward()
             hits += float((logits.detach().argmax(1) == labels).sum())
@@ -175,6 +178,15 @@ class Trainer:
     def _generators(self) -> list[torch.Generator]:
         order = getattr(self.loader, "generator", None)
         return [g for g in (self.bayesbinn.generator, order) if g is not None]
+
+
+def _warn_if_probabilities(logits: Tensor) -> None:
+    if bool((logits >= 0).all()) and bool((logits.sum(dim=1) - 1).abs().max() < 1e-4):
+        warnings.warn(
+            "the model's outputs are positive and sum to 1: they look like probabilities, and "
+            "logits are wanted; leave out the last softmax",
+            stacklevel=2,
+        )
 
 
 def _divide_gradients(optimizer: torch.optim.Optimizer, count: int) -> None:

@@ -87,7 +87,8 @@ def fit(
             DataLoader.
         epochs: passes over the data, at least 1.
         batch_size: inputs per step (a DataLoader brings its own).
-        estimator: of ∇_μ: ``straight_through`` or ``concrete``.
+        estimator: of ∇_μ: ``straight_through``, ``local``, ``concrete`` or ``published``, as
+            :class:`bbnn_uq.BayesBiNN` has them.
         lr: α of the binary weights at the start.
         real_lr: Adam's step size at the start.
         kl_weight: ρ ≥ 0; larger keeps more uncertainty, 1 is the untempered posterior.
@@ -128,6 +129,7 @@ def fit(
 
     Warns:
         CollapsedPosteriorWarning: drawn networks are nearly all the same.
+        UserWarning: the model's outputs are probabilities, where logits are wanted.
 
     Example:
         >>> x = torch.randn(200, 4, generator=torch.Generator().manual_seed(0))

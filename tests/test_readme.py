@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 
 from bbnn_uq.cli import main
 
@@ -17,10 +18,13 @@ def blocks(language: str) -> list[str]:
 
 def test_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
+    first, second = blocks("python")
+    exec(compile(first, "README.md", "exec"), {})
     assert "25,856 weights" in capsys.readouterr().out
     assert (tmp_path / "runs" / "python" / "report.json").is_file()
+    torch.manual_seed(0)
+    exec(compile(second, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out) > 0
 
 
 def test_commands_run_in_order(tmp_path, monkeypatch, capsys):

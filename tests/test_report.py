@@ -484,3 +484,42 @@ def test_save_names_a_place_that_is_no_folder(report, tmp_path):
         with pytest.raises(ValueError, match=r"cannot create the folder .*choose another place"):
             report.save(tmp_path / place)
     assert (tmp_path / "file").read_text() == "x"
+
+
+def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
+    confident = Predictive.from_probs([[0.9, 0.1], [0.2, 0.8]])
+    unsure = Predictive.from_probs([[0.6, 0.4], [0.5, 0.5]])
+    (tmp_path / "ood_mine.png").write_text("mine")
+    for name in ("one", "two"):
+        evaluate(confident, [0, 1], ood={name: unsure}, scores=["entropy"]).save(tmp_path)
+    figures = {file.name for file in tmp_path.glob("*.png")}
+    assert figures == {"reliability.png", "ood_entropy_two.png", "roc_two.png", "ood_mine.png"}
+
+
+def test_an_earlier_report_cannot_name_files_elsewhere(tmp_path):
+    victim = tmp_path / "x_one.png"
+    victim.write_text("mine")
+    out = tmp_path / "out"
+    (out / "ood_..").mkdir(parents=True)
+    (out / "report.json").write_text('{"ood": {"one": {"scores": {"../../x": {}}}}}')
+    evaluate(Predictive.from_probs([[0.9, 0.1], [0.2, 0.8]]), [0, 1]).save(out)
+    assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "match"),
+    [
+        (([[0.9, 0.1]], [0]), {}, "Predictive.from_probs"),
+        ((Predictive.from_probs([[0.9, 0.1]]), [0]), {"ood": [1]}, "dictionary"),
+        ((Predictive.from_probs([[0.9, 0.1]]), [0]), {"scores": "entropy"}, "list of names"),
+    ],
+)
+def test_arguments_of_other_kinds_are_named(arguments, options, match):
+    with pytest.raises(TypeError, match=match):
+        evaluate(*arguments, **options)
+
+
+def test_reprs_are_short():
+    predictive = Predictive.from_probs(np.full((5000, 2), 0.5))
+    assert len(repr(predictive)) < 200
+    assert len(repr(evaluate(predictive, np.zeros(5000, int)))) < 200

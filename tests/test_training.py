@@ -114,6 +114,12 @@ def test_binary_weights_are_those_of_linear_and_convolution_layers():
         fit(nn.Flatten(), (x, y), epochs=1)
 
 
+def test_outputs_that_are_probabilities_are_noticed():
+    network = nn.Sequential(nn.Linear(4, 3), nn.Softmax(dim=1))
+    with pytest.warns(UserWarning, match="leave out the last softmax"):
+        fit(network, blobs(), epochs=1)
+
+
 def test_init_is_where_training_starts_and_does_not_pull():
     network = model()
     first = fit(network, blobs(), epochs=5)

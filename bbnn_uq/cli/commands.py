@@ -219,7 +219,8 @@ def ood(
             continue
         verdict = "passed" if passed else "FAILED"
         text = f"gate {verdict}: {condition.name} {condition.symbol} {condition.bound:g}"
-        print(f"{text}, got {'no finite value' if value is None else value}", file=sys.stderr)
+        got = "no finite value" if value is None else f"{value:.6g}"
+        print(f"{text}, got {got}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 

@@ -87,6 +87,7 @@ def train_posterior(
         "dropout": dropout,
     }
     network = _build(architecture, allow_import=True, seed=seed)
+    _check_outputs(network, data, model)
     about = {
         "architecture": architecture,
         "data": {
@@ -129,6 +130,22 @@ def train_posterior(
         with suppress(OSError):  # never made, or somebody keeps something in it
             state.rmdir()
     return network, posterior
+
+
+def _check_outputs(network: nn.Module, data: ArrayData, model: str) -> None:
+    """A model of the user's own may give another number of outputs than there are classes."""
+    training = network.training
+    try:
+        with torch.no_grad():
+            found = tuple(network.eval()(torch.from_numpy(data.x[:2])).shape)
+    finally:
+        network.train(training)
+    wanted = (len(data.x[:2]), data.num_classes)
+    if found != wanted:
+        raise ValueError(
+            f"--model {model} gives outputs of shape {found} for {wanted[0]} inputs of "
+            f"{data.num_classes} classes, wanted is {wanted}"
+        )
 
 
 def _finished(path: Path, about: dict[str, Any], recipe: dict[str, Any], members: int) -> Posterior:

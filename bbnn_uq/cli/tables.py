@@ -65,7 +65,7 @@ def print_posterior(summary: dict[str, Any], metadata: dict[str, Any], console: 
     """A posterior's diagnostics, the whole and by parameter."""
     members = f" in {summary['num_members']} posteriors" if "num_members" in summary else ""
     table = Table(title=f"{summary['num_weights']:,} binary weights{members}")
-    for column in ("parameter", "shape", "bits / weight", "flip rate", "never flip", "median |λ|"):
+    for column in ("parameter", "shape", "bits", "flip rate", "never", "median |λ|"):
         justify = "left" if column == "parameter" else "right"
         table.add_column(column, justify=justify, overflow="fold")
     for name, layer in summary["layers"].items():

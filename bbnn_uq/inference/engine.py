@@ -149,12 +149,24 @@ def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
             return
 
 
+def _logits(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    try:
+        return forward(x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the model failed on inputs of shape {tuple(x.shape)} and type {x.dtype}: {reason}"
+        ) from error
+
+
 def _outputs(
     forward: Callable[[Tensor], Tensor], x: Tensor, rows: int
 ) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(x), rows):
         where = slice(start, min(start + rows, len(x)))
-        logits = forward(x[where])
+        logits = _logits(forward, x[where])
         expected = where.stop - where.start
         if logits.ndim != 2 or logits.shape[0] != expected or logits.shape[1] < 2:
             raise ValueError(

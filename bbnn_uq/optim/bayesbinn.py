@@ -223,13 +223,15 @@ class BayesBiNN(Optimizer):
             The mean of the losses that the closure returned.
 
         Raises:
-            ValueError: there is no closure.
+            ValueError: there is no closure, or it gave no parameter a gradient.
         """
         if closure is None:
             raise ValueError("closure is missing: step needs one, to evaluate the loss at draws")
         sums: dict[nn.Parameter, Tensor] = {}
         try:
             losses = [self._evaluate(closure, sums) for _ in range(self.num_samples)]
+            if not sums:
+                raise ValueError("closure gave no gradient: it has to call backward on the loss")
             for group in self.param_groups:
                 for parameter in group["params"]:
                     if parameter in sums:

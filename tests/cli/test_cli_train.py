@@ -115,3 +115,14 @@ def test_no_members_are_refused(here, run):
     assert outcome.status == 2
     assert "members must be at least 1" in outcome.err
     assert not (here / "none").exists()
+
+
+def test_a_model_with_another_number_of_outputs_is_refused(here, run):
+    (here / "wide.py").write_text(
+        "import torch\ndef net(input_shape):\n    return torch.nn.Linear(input_shape[0], 7)\n"
+    )
+    outcome = run("train", "--data", "data.npz", "--model", "wide:net", "--out", "out")
+    assert outcome.status == 2
+    assert "outputs of shape (2, 7) for 2 inputs of 2 classes" in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (here / "out").exists()

@@ -193,7 +193,7 @@ def test_a_model_that_is_tied_to_float32_runs_in_it_at_auto():
     model, posterior = tiny()
     result = predict(Stubborn(*model), posterior, X, num_samples=2)
     assert result.metadata["precision"] == "float32"
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"shape \(23, 3\)"):
         predict(Stubborn(*model), posterior, X, num_samples=2, precision="float64")
 
 

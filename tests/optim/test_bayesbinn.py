@@ -268,6 +268,13 @@ def test_bad_arguments_are_refused(options, error, match):
         BayesBiNN([("w", nn.Parameter(torch.zeros(3)))], **arguments)
 
 
+def test_a_closure_that_forgets_backward_is_noticed():
+    parameter = nn.Parameter(torch.zeros(3))
+    optimizer = BayesBiNN([("w", parameter)], num_data=1, lr=0.1)
+    with pytest.raises(ValueError, match="call backward"):
+        optimizer.step(lambda: parameter.sum())
+
+
 def test_names_and_a_closure_are_required():
     with pytest.raises(ValueError, match="named_parameters"):
         BayesBiNN([nn.Parameter(torch.zeros(3))], num_data=1, lr=0.1)
