@@ -14,7 +14,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from bbnn_uq._checks import check_scores
@@ -124,6 +124,7 @@ def ood_histograms(
     _plain(axes.legend(frameon=False, title=title))
     axes.set(xlabel=_score_label(score), ylabel="share of inputs")
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.xaxis.set_major_locator(MaxNLocator(6))  # energies of raw data have long numbers
     sns.despine(ax=axes)
     return axes
 
@@ -161,7 +162,7 @@ def roc_curves(curves: Mapping[str, RocCurve], ax: Axes | None = None) -> Axes:
         aspect="equal",
     )
     if curves:
-        _plain(axes.legend(loc="lower right", frameon=False))
+        _plain(axes.legend(loc="lower right", framealpha=0.8, edgecolor="none"))
     sns.despine(ax=axes)
     return axes
 
