@@ -62,7 +62,7 @@ def demo(
             model="mlp:128x2",
             dropout=0.1,
             folder=folder,
-            # Chosen by cross-validated NLL on the training split: docs/benchmarks/demo.md.
+            # Lowest cross-validated NLL; docs/benchmarks/demo.md says what had been seen before.
             epochs=100,
             batch_size=32,
             lr=1.0,

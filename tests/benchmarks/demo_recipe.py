@@ -1,6 +1,7 @@
 """How the demo's recipe was chosen: cross-validated NLL on the training split of digits-low.
 
-Neither the test split nor any OOD set is looked at. Prints the table of docs/benchmarks/demo.md:
+The script sees neither the test split nor an OOD set; docs/benchmarks/demo.md says what had been
+seen before. Prints the table of docs/benchmarks/demo.md:
 
     .venv/bin/python tests/benchmarks/demo_recipe.py
 """
