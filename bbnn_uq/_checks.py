@@ -16,6 +16,7 @@ __all__ = [
     "check_labels",
     "check_probs",
     "check_real",
+    "check_real_array",
     "check_samples",
     "check_scores",
     "check_seed",
@@ -74,8 +75,8 @@ def check_choice(value: Any, name: str, choices: Iterable[str]) -> str:
     raise ValueError(f"{name} must be one of {', '.join(options)}, got {value!r}{hint}")
 
 
-def _real_array(values: Any, name: str) -> np.ndarray:
-    """``values`` (array, tensor on any device, nested list) as a finite float64 array."""
+def check_real_array(values: Any, name: str) -> np.ndarray:
+    """Return ``values`` (array, tensor on any device, nested list) as a finite float64 array."""
     if hasattr(values, "detach"):  # a torch tensor; torch itself need not be imported here
         values = values.detach().cpu()
         values = (values.double() if values.is_floating_point() else values).numpy()
@@ -113,7 +114,7 @@ def _check_simplex(array: np.ndarray, name: str) -> np.ndarray:
 
 def check_probs(probs: Any, name: str = "probs") -> np.ndarray:
     """Class probabilities as float64 (N, C): in [0, 1], rows summing to 1."""
-    array = _real_array(probs, name)
+    array = check_real_array(probs, name)
     if array.ndim != 2 or array.shape[1] < 2:
         raise ValueError(
             f"{name} must have shape (N, C) with at least 2 classes, got {array.shape}"
@@ -123,7 +124,7 @@ def check_probs(probs: Any, name: str = "probs") -> np.ndarray:
 
 def check_samples(samples: Any, name: str = "samples") -> np.ndarray:
     """Class probabilities of S networks as float64 (S, N, C)."""
-    array = _real_array(samples, name)
+    array = check_real_array(samples, name)
     if array.ndim != 3 or array.shape[2] < 2:
         raise ValueError(
             f"{name} must have shape (S, N, C) with at least 2 classes, got {array.shape}"
@@ -133,7 +134,7 @@ def check_samples(samples: Any, name: str = "samples") -> np.ndarray:
 
 def check_labels(labels: Any, *, num_inputs: int, num_classes: int, name: str = "labels") -> Any:
     """Integer labels as int64 (N,), each in [0, C)."""
-    array = _real_array(labels, name)
+    array = check_real_array(labels, name)
     if array.shape != (num_inputs,):
         raise ValueError(
             f"{name} must have shape ({num_inputs},), one per input, got {array.shape}"
@@ -151,7 +152,7 @@ def check_labels(labels: Any, *, num_inputs: int, num_classes: int, name: str = 
 
 def check_scores(scores: Any, name: str) -> np.ndarray:
     """Scores as float64 (N,), finite."""
-    array = _real_array(scores, name)
+    array = check_real_array(scores, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must have shape (N,), got {array.shape}")
     return array

@@ -23,7 +23,9 @@ from bbnn_uq import metrics
 from bbnn_uq._checks import check_choice, check_count, check_real, check_seed
 from bbnn_uq.inference import predict, refresh_batchnorm
 from bbnn_uq.inputs import labelled_data
+from bbnn_uq.likelihoods import Classification, Likelihood, as_likelihood
 from bbnn_uq.posterior import BernoulliPosterior
+from bbnn_uq.predictive import Predictive
 from bbnn_uq.training import fit
 
 __all__ = [
@@ -183,7 +185,8 @@ def train_tasks(
     posteriors: list[BernoulliPosterior] = []
     seen: list[tuple[Tensor | None, _Pair]] = []
     rows: list[list[float]] = []
-    for number, (train, test) in enumerate(_checked(tasks)):
+    likelihood = as_likelihood(fit_options.get("likelihood"))
+    for number, (train, test) in enumerate(_checked(tasks, likelihood)):
         posterior = fit(
             work,
             train,
@@ -318,15 +321,20 @@ def _task_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
-def _checked(tasks: Iterable[Any]) -> Iterator[tuple[_Pair, _Pair]]:
+def _checked(tasks: Iterable[Any], likelihood: Likelihood) -> Iterator[tuple[_Pair, _Pair]]:
     """Each task as tensors; all of them are looked at first where that is possible."""
+    if not isinstance(likelihood, Classification):
+        raise ValueError(
+            f"likelihood must be of classes, since tasks are measured by accuracy, got "
+            f"{likelihood.name!r}"
+        )
     if isinstance(tasks, Sequence):
-        for _ in _converted(tasks):
+        for _ in _converted(tasks, likelihood):
             pass
-    return _converted(tasks)
+    return _converted(tasks, likelihood)
 
 
-def _converted(tasks: Iterable[Any]) -> Iterator[tuple[_Pair, _Pair]]:
+def _converted(tasks: Iterable[Any], likelihood: Likelihood) -> Iterator[tuple[_Pair, _Pair]]:
     shape = None
     for number, task in enumerate(tasks):
         if not isinstance(task, (tuple, list)) or len(task) != 2:
@@ -337,7 +345,7 @@ def _converted(tasks: Iterable[Any]) -> Iterator[tuple[_Pair, _Pair]]:
         pairs = []
         for split, data in zip(("training", "test"), task, strict=True):
             name = f"tasks[{number}] {split} data"
-            pair = labelled_data(data, name)
+            pair = labelled_data(data, likelihood, name)
             if not isinstance(pair, tuple):
                 raise TypeError(f"{name} must be a pair (x, y), got {type(data).__name__}")
             shape = shape or pair[0].shape[1:]
@@ -372,8 +380,9 @@ def _accuracy(
             model, posterior, own_inputs, num_samples=networks, device=device
         )
     x, y = test
-    probs = predict(model, posterior, x, num_samples=networks, device=device).probs
-    return metrics.accuracy(probs, y)
+    predictive = predict(model, posterior, x, num_samples=networks, device=device)
+    assert isinstance(predictive, Predictive)
+    return metrics.accuracy(predictive.probs, y)
 
 
 def _lower_triangle(rows: list[list[float]]) -> Float64[np.ndarray, "tasks tasks"]:

@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, TensorDataset
 
+from bbnn_uq.likelihoods import Likelihood
+
 __all__ = [
     "all_inputs",
     "check_device",
@@ -53,11 +55,18 @@ def all_inputs(inputs: Any) -> Tensor:
     return _checked_inputs(tensor.detach().cpu(), "inputs")
 
 
-def labelled_data(data: Any, name: str = "data") -> tuple[Tensor, Tensor] | DataLoader | Dataset:
+def labelled_data(
+    data: Any, likelihood: Likelihood, name: str = "data"
+) -> tuple[Tensor, Tensor] | DataLoader | Dataset:
     """Training data as a pair of CPU tensors (x, y), or as the Dataset or DataLoader it is.
 
+    Args:
+        data: what the user gave.
+        likelihood: says what targets y have to be.
+        name: of the argument, for errors.
+
     Raises:
-        TypeError: it is neither, or the labels are no integers.
+        TypeError: it is neither, or the targets are of another kind than the likelihood's.
         ValueError: the lengths differ, it is empty, or inputs are NaN or infinite.
     """
     if isinstance(data, (DataLoader, Dataset)):
@@ -67,17 +76,7 @@ def labelled_data(data: Any, name: str = "data") -> tuple[Tensor, Tensor] | Data
             f"{name} must be a DataLoader, a Dataset or a pair (x, y), got {type(data).__name__}"
         )
     x = _checked_inputs(_as_tensor(data[0], f"{name} x"), f"{name} x")
-    y = _as_tensor(data[1], f"{name} y")
-    if y.is_floating_point() or y.is_complex() or y.dtype is torch.bool:
-        raise TypeError(f"{name} y must hold integer class numbers, got {y.dtype}")
-    y = y.long()  # torch has no arithmetic for some unsigned types
-    if y.ndim != 1 or len(y) != len(x):
-        raise ValueError(
-            f"{name} y must have shape ({len(x)},), one label per input, got {tuple(y.shape)}"
-        )
-    if int(y.min()) < 0:
-        raise ValueError(f"{name} y must hold class numbers from 0 on, got {int(y.min())}")
-    return x, y
+    return x, likelihood.check_targets(_as_tensor(data[1], f"{name} y"), len(x), f"{name} y")
 
 
 def training_batches(data: Any, batch_size: int, seed: int) -> tuple[DataLoader, int]:
@@ -106,16 +105,17 @@ def training_batches(data: Any, batch_size: int, seed: int) -> tuple[DataLoader,
     return DataLoader(dataset, sampler=batches, batch_size=None, generator=generator), size
 
 
-def whole_data(data: Any, name: str = "val") -> tuple[Tensor, Tensor]:
+def whole_data(data: Any, likelihood: Likelihood, name: str = "val") -> tuple[Tensor, Tensor]:
     """Labelled data as one pair of tensors."""
-    data = labelled_data(data, name)
+    data = labelled_data(data, likelihood, name)
     if isinstance(data, tuple):
         return data
     if not isinstance(data, DataLoader):
         # Even an unshuffled loader reads a seed: from here rather than from the global stream.
         data = DataLoader(data, 1000, generator=torch.Generator())
     batches = [(x, y) for x, y in data]
-    return torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+    x, y = torch.cat([x for x, _ in batches]), torch.cat([y for _, y in batches])
+    return x, likelihood.check_targets(y, len(x), f"{name} y")
 
 
 def compute_normalisation(x: Tensor) -> dict[str, list[float]]:

@@ -278,12 +278,18 @@ class PosteriorMixture:
             {name: value.shape for name, value in (p.natural_param | p.real_state).items()}
             for p in self.posteriors
         ]
+        # Learned noise may differ; what the outputs mean may not.
+        kinds = [_kind(p.metadata.get("likelihood")) for p in self.posteriors]
         normalisations = [p.metadata.get("normalisation") for p in self.posteriors]
-        if any(other != normalisations[0] for other in normalisations):
-            raise ValueError(
-                "posteriors differ in the normalisation of their inputs; train the members of a "
-                "mixture on the same data"
-            )
+        for what, values in (
+            ("likelihood", kinds),
+            ("normalisation of their inputs", normalisations),
+        ):
+            if any(other != values[0] for other in values):
+                raise ValueError(
+                    f"posteriors differ in the {what}; train the members of a mixture alike, on "
+                    "the same data"
+                )
         for number, other in enumerate(shapes):
             if other != shapes[0]:
                 raise ValueError(
@@ -385,6 +391,11 @@ def collapse_message(posterior: Posterior) -> str:
         "nearly the same and their uncertainty means nothing; train with a larger kl_weight, "
         "a smaller lr or fewer epochs"
     )
+
+
+def _kind(likelihood: Any) -> Any:
+    facts = likelihood if isinstance(likelihood, dict) else {}
+    return facts.get("name", "softmax"), facts.get("noise"), facts.get("vector")
 
 
 def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

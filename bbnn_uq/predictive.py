@@ -316,6 +316,11 @@ class PredictiveAccumulator:
             entropies[rows] += torch.special.entr(p).sum(dim=1)
             energies[rows] -= temperature * normaliser
 
+    @staticmethod
+    def sample(logits: Float[Tensor, "inputs classes"]) -> Float[Tensor, "inputs classes"]:
+        """What is kept of one network: softmax(z)."""
+        return torch.softmax(logits.double(), dim=1)
+
     def finish(
         self,
         *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
 from bbnn_uq.inputs import normalise
+from bbnn_uq.likelihoods import Likelihood, Softmax
 from bbnn_uq.optim import BayesBiNN
 from bbnn_uq.posterior import BernoulliPosterior
 
@@ -25,13 +26,15 @@ class Trainer:
 
     Args:
         model: trained in place.
-        loader: gives batches (inputs, labels).
+        loader: gives batches (inputs, targets).
+        likelihood: of the targets; its own parameters are trained as well.
         names: of the parameters that become binary.
         recipe: arguments of :class:`bbnn_uq.BayesBiNN`.
         schedule: ``epochs``, ``batch_size``, ``real_lr``, ``kl_warmup``, ``prior`` and ``seed``.
         normalisation: of the inputs, or None.
         prior: λ₀ by name, or None.
         init: λ at the start by name, or None.
+        augment: applied to each batch of inputs before they are normalised, or None.
         device: where the model is.
     """
 
@@ -39,6 +42,7 @@ class Trainer:
         self,
         model: nn.Module,
         loader: DataLoader,
+        likelihood: Likelihood,
         names: list[str],
         *,
         recipe: dict[str, Any],
@@ -46,9 +50,11 @@ class Trainer:
         normalisation: dict[str, list[float]] | None,
         prior: BernoulliPosterior | Mapping[str, Tensor] | None,
         init: BernoulliPosterior | Mapping[str, Tensor] | None,
+        augment: Callable[[Tensor], Tensor] | None,
         device: torch.device,
     ) -> None:
         self.model, self.loader, self.names = model, loader, names
+        self.likelihood, self.augment = likelihood, augment
         self.device = device
         self.fingerprint = ""  # of what the recipe does not say, for checkpoints
         self.normalisation = normalisation
@@ -63,6 +69,7 @@ class Trainer:
             **recipe,
         )
         real = [p for name, p in parameters.items() if name not in names]
+        real += [p for p in likelihood.parameters() if p.requires_grad]
         self.adam = torch.optim.Adam(real, lr=schedule["real_lr"]) if real else None
         self.optimizers = [o for o in (self.bayesbinn, self.adam) if o is not None]
         steps = schedule["epochs"] * len(loader)
@@ -80,7 +87,8 @@ class Trainer:
         natural = self.bayesbinn.natural_param
         if not all(bool(value.isfinite().all()) for value in natural.values()):
             raise ValueError("natural parameters became infinite in training; lower lr or real_lr")
-        return BernoulliPosterior(natural, self.real_state(), self.metadata)
+        likelihood = {"likelihood": self.likelihood.to_metadata()}
+        return BernoulliPosterior(natural, self.real_state(), self.metadata | likelihood)
 
     def real_state(self) -> dict[str, Tensor]:
         """Real-valued parameters and buffers, by name."""
@@ -88,32 +96,31 @@ class Trainer:
         return {name: value for name, value in state.items() if name not in self.names}
 
     def train_epoch(self) -> tuple[float, float]:
-        """One pass over the data: mean loss and accuracy of the networks drawn on the way."""
-        total, correct, seen = 0.0, 0.0, 0
+        """One pass over the data: mean loss and quality of the networks drawn on the way."""
+        total, quality, seen = 0.0, 0.0, 0
         for x, y in self.loader:
-            loss, hits = self._train_batch(
-                normalise(x.to(self.device), self.normalisation), y.to(self.device)
-            )
+            targets = self.likelihood.check_targets(y.to(self.device), len(x), "data y")
+            batch = _augmented(x.to(self.device), self.augment)
+            loss, reached = self._train_batch(normalise(batch, self.normalisation), targets)
             if not math.isfinite(loss):
                 raise ValueError(f"the training loss became {loss}; lower lr or real_lr")
             total += loss * len(y)
-            correct += hits
+            quality += reached * len(y)
             seen += len(y)
-        return total / seen, correct / seen
+        return total / seen, quality / seen
 
-    def _train_batch(self, inputs: Tensor, labels: Tensor) -> tuple[float, float]:
-        hits = 0.0
+    def _train_batch(self, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
+        quality = 0.0
 
         def closure() -> Tensor:
-            nonlocal hits
+            nonlocal quality
             self.bayesbinn.zero_grad()
-            logits = self.model(inputs)
-            _check_logits(logits, labels)
-            if self.steps == 1:
-                _warn_if_probabilities(logits.detach())
-            loss = nn.functional.cross_entropy(logits, labels)
+            outputs = self.model(inputs)
+            loss = self.likelihood(outputs, targets)
+            if self.steps == 1 and isinstance(self.likelihood, Softmax):
+                _warn_if_probabilities(outputs.detach())
             loss.backward()
-            hits += float((logits.detach().argmax(1) == labels).sum())
+            quality += float(self.likelihood.quality(outputs.detach(), targets))
             return loss.detach()
 
         self.steps += 1
@@ -129,7 +136,7 @@ class Trainer:
             self.adam.step()
         for scheduler in self.schedulers:
             scheduler.step()
-        return loss, hits / self.bayesbinn.num_samples
+        return loss, quality / self.bayesbinn.num_samples
 
     def state(self) -> dict[str, Any]:
         """Everything that the next epoch depends on, random streams included."""
@@ -139,6 +146,7 @@ class Trainer:
             "history": self.history,
             "steps": self.steps,
             "model": self.model.state_dict(),
+            "likelihood": self.likelihood.state_dict(),
             "buffers": dict(self.model.named_buffers()),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "schedulers": [scheduler.state_dict() for scheduler in self.schedulers],
@@ -163,6 +171,7 @@ class Trainer:
             )
         self.history, self.steps = state["history"], state["steps"]
         self.model.load_state_dict(state["model"])
+        self.likelihood.load_state_dict(state["likelihood"])
         for name, buffer in self.model.named_buffers():
             buffer.copy_(state["buffers"][name])
         for ours, theirs in zip(self.optimizers, state["optimizers"], strict=True):
@@ -180,6 +189,19 @@ class Trainer:
         return [g for g in (self.bayesbinn.generator, order) if g is not None]
 
 
+def _augmented(inputs: Tensor, augment: Callable[[Tensor], Tensor] | None) -> Tensor:
+    if augment is None:
+        return inputs
+    changed = augment(inputs)
+    if not isinstance(changed, Tensor) or changed.shape != inputs.shape:
+        found = tuple(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
+        raise ValueError(
+            f"augment must return a batch of the shape that it got, {tuple(inputs.shape)}, got "
+            f"{found}"
+        )
+    return changed
+
+
 def _warn_if_probabilities(logits: Tensor) -> None:
     if bool((logits >= 0).all()) and bool((logits.sum(dim=1) - 1).abs().max() < 1e-4):
         warnings.warn(
@@ -194,15 +216,3 @@ def _divide_gradients(optimizer: torch.optim.Optimizer, count: int) -> None:
         for parameter in group["params"]:
             if parameter.grad is not None and count > 1:
                 parameter.grad /= count
-
-
-def _check_logits(logits: Tensor, labels: Tensor) -> None:
-    if logits.ndim != 2 or logits.shape[0] != len(labels):
-        raise ValueError(
-            f"model must return logits of shape ({len(labels)}, C) for {len(labels)} inputs, "
-            f"got {tuple(logits.shape)}"
-        )
-    if int(labels.max()) >= logits.shape[1]:
-        raise ValueError(
-            f"data has label {int(labels.max())}, but the model has {logits.shape[1]} outputs"
-        )

@@ -27,13 +27,17 @@ from bbnn_uq.inputs import (
     training_batches,
     whole_data,
 )
+from bbnn_uq.likelihoods import Gaussian, Likelihood, as_likelihood
 from bbnn_uq.posterior import BernoulliPosterior, warn_if_collapsed
+from bbnn_uq.predictive import Predictive
+from bbnn_uq.regression import RegressionPredictive
 from bbnn_uq.trainer import Trainer
 
 __all__ = ["binary_parameters", "fit"]
 
 VALIDATION_NETWORKS = 8
 CHECKPOINT = "checkpoint.safetensors"
+_FUNCTION_REPR = type(lambda: None).__repr__
 _BINARY_LAYERS = (
     nn.Linear,
     nn.Conv1d,
@@ -51,12 +55,13 @@ def fit(
     *,
     epochs: int,
     batch_size: int = 128,
+    likelihood: str | Likelihood = "softmax",
     estimator: str = "straight_through",
     lr: float = 0.1,
     real_lr: float = 0.03,
     kl_weight: float = 3e-3,
     kl_warmup: float = 0.0,
-    max_change: float | None = None,
+    max_change: float | str | None = "auto",
     num_samples: int = 1,
     momentum: float = 0.9,
     temperature: float = 0.5,
@@ -64,6 +69,7 @@ def fit(
     prior: BernoulliPosterior | Mapping[str, Tensor] | None = None,
     init: BernoulliPosterior | Mapping[str, Tensor] | None = None,
     binary: Iterable[str] | None = None,
+    augment: Callable[[Tensor], Tensor] | None = None,
     num_data: int | None = None,
     normalise: bool = False,
     batchnorm_networks: int = 32,
@@ -74,27 +80,31 @@ def fit(
     progress: bool = False,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
 ) -> BernoulliPosterior:
-    """Train a Bernoulli posterior over the binary weights of a classifier.
+    """Train a Bernoulli posterior over the binary weights of a model.
 
-    Minimises E_q[Σ ℓ] + ρ KL(q ‖ prior) (Meng, Bachmann, Khan 2020, equation 2) with ℓ the
-    cross-entropy of the model's logits: :class:`bbnn_uq.BayesBiNN` for the binary weights, Adam
-    for real-valued parameters, both step sizes falling to 0 along a cosine.
+    Minimises E_q[Σ ℓ] + ρ KL(q ‖ prior) (Meng, Bachmann, Khan 2020, equation 2) with
+    ℓ = −log p(y | f(x; w)): :class:`bbnn_uq.BayesBiNN` for the binary weights, Adam for
+    real-valued parameters, both step sizes falling to 0 along a cosine.
 
     Args:
-        model: returns logits (N, C). It is left unchanged; its real-valued parameters and
-            buffers are where training starts.
-        data: a pair (x, y) of tensors or arrays with integer y, a Dataset of such pairs, or a
-            DataLoader.
+        model: returns what the likelihood takes: logits (N, C) for ``softmax``. It is left
+            unchanged; its real-valued parameters and buffers are where training starts.
+        data: a pair (x, y) of tensors or arrays, a Dataset of such pairs, or a DataLoader; y
+            holds class numbers, or real numbers for a Gaussian likelihood.
         epochs: passes over the data, at least 1.
         batch_size: inputs per step (a DataLoader brings its own).
+        likelihood: p(y | f): ``softmax``, ``binary`` (one logit), ``gaussian`` (learned noise), or
+            an object of :mod:`bbnn_uq.likelihoods`, such as ``Gaussian(noise="predicted")``. It is
+            stored in the posterior, and :func:`bbnn_uq.predict` reads it there.
         estimator: of ∇_μ: ``straight_through``, ``local``, ``concrete`` or ``published``, as
             :class:`bbnn_uq.BayesBiNN` has them.
         lr: α of the binary weights at the start.
         real_lr: Adam's step size at the start.
         kl_weight: ρ ≥ 0; larger keeps more uncertainty, 1 is the untempered posterior.
         kl_warmup: share of training, in [0, 1], over which ρ rises linearly to ``kl_weight``.
-        max_change: bound on how far one gradient may move a λ, α |∇_μ| ≤ ``max_change``; none when
-            not given.
+        max_change: bound on how far one gradient may move a λ, α |∇_μ| ≤ ``max_change``, or None;
+            ``auto`` is 1 for a Gaussian likelihood, whose gradient has no bound of its own and
+            could settle a weight for good in one step, and none for classes.
         num_samples: networks drawn per step.
         momentum: β in [0, 1).
         temperature: τ > 0 of ``concrete``.
@@ -103,9 +113,13 @@ def fit(
         init: λ at the start, likewise; the prior when not given.
         binary: names of the parameters that become binary; when not given, the weights (not
             biases) of all linear and convolution layers.
-        num_data: N, when the training set is augmented or its length is unknown.
+        augment: changes each training batch of inputs (N, ...), before they are normalised: from
+            torch's global random stream, which is seeded here. See :mod:`bbnn_uq.augment`.
+        num_data: N, when its length is unknown, or larger than the training set when that is
+            augmented: the paper counts each image of CIFAR-10 ten times.
         normalise: shift and scale inputs by the training set's mean and standard deviation per
-            channel or feature; stored in the posterior, and applied by :func:`bbnn_uq.predict`.
+            channel or feature, and real-valued targets likewise; stored in the posterior, and
+            applied or undone by :func:`bbnn_uq.predict`.
         batchnorm_networks: how many networks of seed 0 get BatchNorm statistics of their own at the
             end (:func:`bbnn_uq.refresh_batchnorm`); 0 keeps the running averages.
         seed: of initial signs, drawn weights, shuffling and dropout.
@@ -115,10 +129,11 @@ def fit(
             stopped (a DataLoader of your own needs a ``generator`` for that).
         device: where to train; a GPU when there is one and none is named.
         progress: show a bar on a terminal.
-        on_epoch: called after each epoch with a dictionary of JSON values: ``epoch``, ``loss``,
-            ``accuracy`` (both of drawn networks on training batches), ``bits_per_weight``,
-            ``flip_rate``, ``seconds``, and with ``val`` also ``val_nll`` and ``val_accuracy``. A
-            resumed run calls it for the earlier epochs first.
+        on_epoch: called after each epoch with a dictionary of JSON values: ``epoch``, ``loss``
+            (−log p), ``accuracy`` or, of a Gaussian, ``mse`` (both of drawn networks on training
+            batches), ``bits_per_weight``, ``flip_rate``, ``seconds``, and with ``val`` also
+            ``val_nll`` and ``val_accuracy`` or ``val_mse``. A resumed run calls it for the earlier
+            epochs first.
 
     Returns:
         The posterior, with everything that the model needs and the recipe in its metadata.
@@ -146,9 +161,15 @@ def fit(
     if not 0.0 <= check_real(kl_warmup, "kl_warmup") <= 1.0:
         raise ValueError(f"kl_warmup must lie in [0, 1], got {kl_warmup}")
     place = check_device(device)
-    train = labelled_data(data)
-    held_out = None if val is None else whole_data(val)
+    likelihood = as_likelihood(likelihood)
+    train = labelled_data(data, likelihood)
+    held_out = None if val is None else whole_data(val, likelihood)
+    if isinstance(likelihood, Gaussian):
+        targets = train[1] if isinstance(train, tuple) else whole_data(train, likelihood, "data")[1]
+        likelihood.fit_targets(targets, normalise=normalise)
     loader, size = training_batches(train, batch_size, check_seed(seed))
+    if max_change == "auto":
+        max_change = 1.0 if isinstance(likelihood, Gaussian) else None
     recipe = {
         "estimator": estimator,
         "lr": lr,
@@ -164,6 +185,7 @@ def fit(
     trainer = Trainer(
         work,
         loader,
+        likelihood.to(place),
         binary_parameters(work) if binary is None else _named(work, binary),
         recipe=recipe,
         schedule={
@@ -172,11 +194,14 @@ def fit(
             "real_lr": real_lr,
             "kl_warmup": kl_warmup,
             "prior": "uniform" if prior is None else "given",
+            "likelihood": likelihood.spec,
+            "augment": _described(augment),
             "seed": seed,
         },
         normalisation=compute_normalisation(_inputs_of(train)) if normalise else None,
         prior=prior,
         init=init,
+        augment=augment,
         device=place,
     )
     checkpoint = None
@@ -238,24 +263,37 @@ def _named(model: nn.Module, names: Iterable[str]) -> list[str]:
 def _epoch(trainer: Trainer, held_out: tuple[Tensor, Tensor] | None) -> dict[str, Any]:
     """Train for an epoch and enter what happened into the history."""
     started = time.perf_counter()
-    loss, accuracy = trainer.train_epoch()
+    loss, quality = trainer.train_epoch()
+    quality_name = trainer.likelihood.quality_name
     now = trainer.posterior()
     record = {
         "epoch": len(trainer.history) + 1,
         "loss": loss,
-        "accuracy": accuracy,
+        quality_name: quality,
         "bits_per_weight": now.bits_per_weight(),
         "flip_rate": now.flip_rate(),
         "seconds": time.perf_counter() - started,
     }
     if held_out is not None:
         x, y = held_out
-        probs = predict(
+        predictive = predict(
             trainer.model, now, x, num_samples=VALIDATION_NETWORKS, device=trainer.device
-        ).probs
-        record |= {"val_nll": metrics.nll(probs, y), "val_accuracy": metrics.accuracy(probs, y)}
+        )
+        nll, held_out_quality = _measured(predictive, y)
+        record |= {"val_nll": nll, f"val_{quality_name}": held_out_quality}
     trainer.history.append(record)
     return record
+
+
+def _measured(predictive: Predictive | RegressionPredictive, y: Tensor) -> tuple[float, float]:
+    """NLL, and accuracy or mean squared error."""
+    if isinstance(predictive, Predictive):
+        return metrics.nll(predictive.probs, y), metrics.accuracy(predictive.probs, y)
+    targets = y.numpy()
+    return (
+        metrics.gaussian_nll(predictive.mean, predictive.std, targets),
+        metrics.mse(predictive.mean, targets),
+    )
 
 
 def _fingerprint(trainer: Trainer, data: Any) -> str:
@@ -271,6 +309,13 @@ def _fingerprint(trainer: Trainer, data: Any) -> str:
         digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def _described(augment: Callable[[Tensor], Tensor] | None) -> str | None:
+    """What tells one augmentation from another in a recipe, without addresses in memory."""
+    if augment is None or type(augment).__repr__ not in (object.__repr__, _FUNCTION_REPR):
+        return None if augment is None else repr(augment)
+    return getattr(augment, "__qualname__", type(augment).__qualname__)
 
 
 def _inputs_of(data: tuple[Tensor, Tensor] | Any) -> Tensor:

@@ -4,6 +4,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from bbnn_uq import inputs
+from bbnn_uq.likelihoods import Softmax
 
 X = np.random.default_rng(0).normal(size=(10, 2, 3)).astype(np.float32)
 
@@ -55,12 +56,12 @@ def test_bad_inputs_are_refused(bad, error, match):
 )
 def test_bad_labelled_data_is_refused(data, error, match):
     with pytest.raises(error, match=match):
-        inputs.labelled_data(data)
+        inputs.labelled_data(data, Softmax())
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint16, np.int64])
 def test_any_integer_label_type(dtype):
-    _, y = inputs.labelled_data((X, np.arange(10).astype(dtype)))
+    _, y = inputs.labelled_data((X, np.arange(10).astype(dtype)), Softmax())
     assert y.dtype is torch.int64
     assert y.tolist() == list(range(10))
 

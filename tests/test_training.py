@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bbnn_uq import CollapsedPosteriorWarning, fit, metrics, models, predict
+from bbnn_uq.augment import RandomCropFlip
 from bbnn_uq.training import binary_parameters
 
 
@@ -186,7 +187,7 @@ def test_collapse_is_said():
         ({"estimator": "concret"}, ValueError, "did you mean 'concrete'"),
         ({"seed": -3}, ValueError, "seed"),
         ({"device": "cuda:99"}, ValueError, "device"),
-        ({"data": (torch.zeros(4, 4), torch.full((4,), 3))}, ValueError, "label 3.*3 outputs"),
+        ({"data": (torch.zeros(4, 4), torch.full((4,), 3))}, ValueError, "label 3.*classes 0 to 2"),
         ({"data": (torch.zeros(4, 4), torch.zeros(4))}, TypeError, "integer"),
         ({"data": (torch.full((4, 4), np.inf), torch.zeros(4).long())}, ValueError, "finite"),
         ({"data": torch.zeros(4, 4)}, TypeError, "pair"),
@@ -236,3 +237,55 @@ def test_max_change_bounds_a_step():
 
     assert moved(free) > 1.0
     assert moved(bounded) == pytest.approx(0.05, rel=1e-4)
+
+
+def test_augmentation_sees_raw_batches_and_is_in_the_recipe():
+    seen = []
+
+    def negated(batch):
+        seen.append(batch)
+        return -batch
+
+    x, y = blobs()
+    options = {"epochs": 2, "batch_size": 50, "normalise": True}
+    plain = fit(model(), (x, y), **options)
+    same = fit(model(), (x, y), augment=lambda batch: batch.clone(), **options)
+    other = fit(model(), (x, y), augment=negated, num_data=3000, **options)
+    name = "linear1.weight"
+    assert torch.equal(plain.natural_param[name], same.natural_param[name])
+    assert not torch.equal(plain.natural_param[name], other.natural_param[name])
+    assert other.metadata["recipe"]["num_data"] == 3000
+    assert other.metadata["recipe"]["augment"].endswith("negated")
+    assert plain.metadata["recipe"]["augment"] is None
+    assert [tuple(batch.shape) for batch in seen] == [(50, 4)] * 12
+    first_epoch = torch.cat(seen[:6])
+    assert torch.equal(first_epoch.sort(dim=0).values, x.sort(dim=0).values)
+
+
+@pytest.mark.parametrize(
+    ("augment", "match"),
+    [(lambda batch: batch[:, :3], r"\(128, 4\), got \(128, 3\)"), (lambda batch: 1, "got int")],
+)
+def test_augmentation_keeps_the_shape(augment, match):
+    with pytest.raises(ValueError, match=match):
+        fit(model(), blobs(), epochs=1, augment=augment)
+
+
+def test_an_interrupted_run_goes_on_with_the_crops_that_were_due(tmp_path):
+    def stop(record):
+        if record["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    images = torch.randn(60, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    data = images, torch.arange(60) % 2
+    network = models.build("mlp:8x1", (1, 6, 6), 2)
+    options = {"epochs": 4, "batch_size": 20, "augment": RandomCropFlip(2)}
+    whole = fit(network, data, **options)
+    with pytest.raises(KeyboardInterrupt):
+        fit(network, data, checkpoint_dir=tmp_path, on_epoch=stop, **options)
+    resumed = fit(network, data, checkpoint_dir=tmp_path, **options)
+    assert whole.metadata["recipe"]["augment"] == "RandomCropFlip(padding=2, flip=True)"
+    for name, value in whole.natural_param.items():
+        assert torch.equal(value, resumed.natural_param[name])
+    with pytest.raises(ValueError, match=r"another run.*padding=2.*padding=1"):
+        fit(network, data, checkpoint_dir=tmp_path, **(options | {"augment": RandomCropFlip(1)}))

@@ -22,6 +22,7 @@ from bbnn_uq._checks import check_count, check_seed
 from bbnn_uq._files import atomic_path, writable_folder
 from bbnn_uq.data import ArrayData, load_data
 from bbnn_uq.inference import predict
+from bbnn_uq.likelihoods import Gaussian, as_likelihood
 from bbnn_uq.posterior import Posterior, PosteriorMixture, load
 from bbnn_uq.predictive import Predictive, parse_score
 from bbnn_uq.report import Report, evaluate
@@ -198,6 +199,11 @@ def evaluate_posterior(
     **options: Any,
 ) -> Report:
     """Predict the ID set and every OOD set with the same networks, and measure."""
+    if isinstance(as_likelihood(posterior.metadata.get("likelihood")), Gaussian):
+        raise ValueError(
+            "the posterior predicts real targets, and this report is for classes; use "
+            "bbnn_uq.predict and the score epistemic_std in Python"
+        )
     about = posterior.metadata.get("data")
     ends = about.get("value_range") if isinstance(about, dict) else None
     like: dict[str, Any] = {
@@ -221,6 +227,7 @@ def evaluate_posterior(
     def predictive(data: ArrayData, **changes: Any) -> Predictive:
         chosen: dict[str, Any] = {"score_temperatures": temperatures} | options | changes
         result = predict(model, posterior, data.x, **chosen)
+        assert isinstance(result, Predictive)
         return replace(result, metadata=result.metadata | {"dataset": data.name})
 
     return evaluate(

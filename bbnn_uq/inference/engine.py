@@ -15,9 +15,11 @@ from bbnn_uq._checks import check_choice, check_count, check_real, check_seed
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.inference.architecture import Architecture
 from bbnn_uq.inputs import all_inputs, check_device, normalise
+from bbnn_uq.likelihoods import Gaussian, Likelihood, as_likelihood
 from bbnn_uq.networks import draw
 from bbnn_uq.posterior import Posterior, PosteriorMixture
 from bbnn_uq.predictive import Predictive, PredictiveAccumulator
+from bbnn_uq.regression import RegressionAccumulator, RegressionPredictive
 
 __all__ = ["predict"]
 
@@ -40,14 +42,16 @@ def predict(
     batch_size: int | None = None,
     keep_samples: bool = False,
     progress: bool = False,
-) -> Predictive:
-    """Average the class probabilities of binary networks drawn from the posterior.
+) -> Predictive | RegressionPredictive:
+    """Average the predictions of binary networks drawn from the posterior.
 
-    p(y | x) ≈ (1 / S) Σ_s softmax(f(x; w_s)), w_s ~ q(w) (Meng, Bachmann, Khan 2020, equation
-    18). Network s is :func:`bbnn_uq.draw` number s of ``seed``. It is drawn once and run over all
-    inputs; memory does not grow with S unless samples are kept. BatchNorm uses the network's own
-    statistics where the posterior holds them (:func:`bbnn_uq.refresh_batchnorm`), and the
-    posterior's averages elsewhere, with a warning.
+    p(y | x) ≈ (1 / S) Σ_s p(y | f(x; w_s)), w_s ~ q(w) (Meng, Bachmann, Khan 2020, equation 18),
+    with the likelihood that the posterior was fitted with: class probabilities, or the mean and
+    the epistemic and aleatoric standard deviations of real targets. Network s is
+    :func:`bbnn_uq.draw` number s of ``seed``. It is drawn once and run over all inputs; memory
+    does not grow with S unless samples are kept. BatchNorm uses the network's own statistics
+    where the posterior holds them (:func:`bbnn_uq.refresh_batchnorm`), and the posterior's
+    averages elsewhere, with a warning.
 
     Args:
         model: the architecture; its own weights are not used and it is left unchanged.
@@ -60,22 +64,26 @@ def predict(
             one for each member).
         precision: ``float32``, ``float64``, or ``auto``: float64 for models of up to 2²⁰ binary
             weights on a CPU, float32 otherwise.
-        score_temperatures: logit temperatures T > 0 for scores such as ``mutual_information@3``.
+        score_temperatures: logit temperatures T > 0 for scores such as ``mutual_information@3``;
+            of classification only.
         device: where to compute; a GPU when there is one and none is named.
         batch_size: inputs per forward pass, 1,000 unless given; it changes no figure but by
             rounding.
-        keep_samples: keep softmax(z) of every network, float32 (S, N, C).
+        keep_samples: keep what every network predicts, float32: probabilities (S, N, C), or
+            means (S, N) or (S, N, D).
         progress: show a bar on a terminal.
 
     Returns:
-        The :class:`Predictive` of the N inputs.
+        The :class:`Predictive` of the N inputs; of real targets the
+        :class:`~bbnn_uq.regression.RegressionPredictive`.
 
     Warns:
         UserWarning: some networks have no BatchNorm statistics of their own while others have.
 
     Raises:
         TypeError, ValueError: an argument is out of its range, the posterior does not fit the
-            model, or the model does not return finite logits (N, C).
+            model, or the model's outputs are not finite or not of the shape that the likelihood
+            takes.
 
     Example:
         >>> from bbnn_uq import BernoulliPosterior
@@ -102,20 +110,20 @@ def predict(
     with progress_bar("drawing networks", count, enabled=progress) as advance:
         for index in range(count):
             member = posterior.member(index)
+            likelihood = as_likelihood(member.metadata.get("likelihood")).to(place)
             if method == "mode":
                 forward = architecture.forward(member.state_of(None) | member.mode())
             else:
                 weights = draw(posterior, index, seed=seed)
                 forward = architecture.forward(member.state_of(index, seed=seed) | weights)
             kept = []
-            for where, logits in _outputs(forward, x, rows):
+            for where, outputs in _outputs(forward, x, rows, likelihood):
+                parts = likelihood.predict(outputs)
                 if accumulator is None:
-                    accumulator = PredictiveAccumulator(
-                        len(x), logits.shape[1], temperatures, place
-                    )
-                accumulator.add(where, logits)
+                    accumulator = _accumulator(likelihood, len(x), parts, temperatures, place)
+                accumulator.add(where, *parts)
                 if keep_samples:
-                    kept.append(torch.softmax(logits.double(), dim=1).float().cpu().numpy())
+                    kept.append(accumulator.sample(*parts).float().cpu().numpy())
             if keep_samples:
                 samples.append(np.concatenate(kept))
             advance(1, "")
@@ -134,6 +142,23 @@ def predict(
     )
 
 
+def _accumulator(
+    likelihood: Likelihood,
+    num_inputs: int,
+    parts: tuple[Tensor, ...],
+    temperatures: list[float],
+    device: torch.device,
+) -> PredictiveAccumulator | RegressionAccumulator:
+    if not isinstance(likelihood, Gaussian):
+        return PredictiveAccumulator(num_inputs, parts[0].shape[1], temperatures, device)
+    if temperatures != [1.0]:
+        raise ValueError(
+            f"score_temperatures soften class probabilities, and this posterior predicts real "
+            f"targets; leave them out, got {temperatures}"
+        )
+    return RegressionAccumulator(num_inputs, parts[0].shape[1], device, vector=likelihood.vector)
+
+
 def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
     for index in range(count):
         stored = posterior.member(index).batchnorm
@@ -149,7 +174,7 @@ def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
             return
 
 
-def _logits(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def _evaluated(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     try:
         return forward(x)
     except torch.OutOfMemoryError:
@@ -162,17 +187,12 @@ def _logits(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _outputs(
-    forward: Callable[[Tensor], Tensor], x: Tensor, rows: int
+    forward: Callable[[Tensor], Tensor], x: Tensor, rows: int, likelihood: Likelihood
 ) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(x), rows):
         where = slice(start, min(start + rows, len(x)))
-        logits = _logits(forward, x[where])
-        expected = where.stop - where.start
-        if logits.ndim != 2 or logits.shape[0] != expected or logits.shape[1] < 2:
-            raise ValueError(
-                f"model must return logits of shape ({expected}, C) with C >= 2 for {expected} "
-                f"inputs, got {tuple(logits.shape)}"
-            )
-        if not bool(torch.isfinite(logits).all()):
-            raise ValueError("model returned NaN or infinite logits; check the inputs' range")
-        yield where, logits
+        outputs = _evaluated(forward, x[where])
+        likelihood.check_outputs(outputs, where.stop - where.start)
+        if not bool(torch.isfinite(outputs).all()):
+            raise ValueError("model returned NaN or infinite outputs; check the inputs' range")
+        yield where, outputs

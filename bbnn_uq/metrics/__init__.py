@@ -15,6 +15,7 @@ from bbnn_uq.metrics.intervals import (
     paired_differences,
 )
 from bbnn_uq.metrics.ood import OODMetrics, RocCurve, ood_metrics, roc_curve
+from bbnn_uq.metrics.regression import gaussian_nll, mse
 from bbnn_uq.metrics.reliability import ReliabilityCurve, reliability_curve
 from bbnn_uq.metrics.selective import aurc
 from bbnn_uq.metrics.uncertainty import (
@@ -36,6 +37,8 @@ __all__ = [
     "classification_intervals",
     "ece",
     "expected_entropy",
+    "gaussian_nll",
+    "mse",
     "mutual_information",
     "nll",
     "ood_intervals",

@@ -270,7 +270,7 @@ def test_models_that_give_no_logits_are_refused(tail, match):
 
 def test_infinite_logits_are_refused():
     model, posterior = tiny()
-    with pytest.raises(ValueError, match="NaN or infinite logits"):
+    with pytest.raises(ValueError, match="NaN or infinite outputs"):
         predict(model, posterior, X * 1e38, precision="float32")
 
 
