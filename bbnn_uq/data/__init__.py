@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bbnn_uq.data.arrays import ArrayData
+from bbnn_uq.data.cifar import cifar10, cifar100
 from bbnn_uq.data.registry import data_names, load_data
 
-__all__ = ["ArrayData", "data_names", "load_data"]
+__all__ = ["ArrayData", "cifar10", "cifar100", "data_names", "load_data"]
