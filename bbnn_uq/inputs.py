@@ -8,7 +8,7 @@ posterior is shown goes through the same transform, out-of-distribution inputs i
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sized
+from collections.abc import Callable, Iterator, Sized
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ __all__ = [
     "compute_normalisation",
     "labelled_data",
     "normalise",
+    "outputs_of",
     "seeded_torch",
     "training_batches",
     "whole_data",
@@ -164,6 +165,23 @@ def normalise(x: Tensor, normalisation: Any) -> Tensor:
     mean = torch.tensor(normalisation["mean"], dtype=x.dtype, device=x.device).view(shape)
     std = torch.tensor(normalisation["std"], dtype=x.dtype, device=x.device).view(shape)
     return (x - mean) / std
+
+
+def outputs_of(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """The model's outputs.
+
+    Raises:
+        ValueError: the model failed on inputs of this shape and type.
+    """
+    try:
+        return model(x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"the model failed on inputs of shape {tuple(x.shape)} and type {x.dtype}: {reason}"
+        ) from error
 
 
 def check_device(device: torch.device | str | None) -> torch.device:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 from torch.utils.data import DataLoader
 
-from bbnn_uq.inputs import normalise
+from bbnn_uq.inputs import normalise, outputs_of
 from bbnn_uq.likelihoods import Likelihood, Softmax
 from bbnn_uq.optim import BayesBiNN
 from bbnn_uq.posterior import BernoulliPosterior
@@ -100,8 +100,8 @@ class Trainer:
         total, quality, seen = 0.0, 0.0, 0
         for x, y in self.loader:
             targets = self.likelihood.check_targets(y.to(self.device), len(x), "data y")
-            batch = _augmented(x.to(self.device), self.augment)
-            loss, reached = self._train_batch(normalise(batch, self.normalisation), targets)
+            batch = normalise(_augmented(x.to(self.device), self.augment), self.normalisation)
+            loss, reached = self._train_batch(self._cast(batch), targets)
             if not math.isfinite(loss):
                 raise ValueError(f"the training loss became {loss}; lower lr or real_lr")
             total += loss * len(y)
@@ -109,13 +109,18 @@ class Trainer:
             seen += len(y)
         return total / seen, quality / seen
 
+    def _cast(self, inputs: Tensor) -> Tensor:
+        """Real-valued inputs in the type of the weights, as ``predict`` has them."""
+        weights = self.bayesbinn.param_groups[0]["params"][0]
+        return inputs.to(weights.dtype) if inputs.is_floating_point() else inputs
+
     def _train_batch(self, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
         quality = 0.0
 
         def closure() -> Tensor:
             nonlocal quality
             self.bayesbinn.zero_grad()
-            outputs = self.model(inputs)
+            outputs = outputs_of(self.model, inputs)
             loss = self.likelihood(outputs, targets)
             if self.steps == 1 and isinstance(self.likelihood, Softmax):
                 _warn_if_probabilities(outputs.detach())

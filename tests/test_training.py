@@ -45,6 +45,16 @@ def test_every_estimator_learns(estimator):
     assert posterior.metadata["recipe"]["estimator"] == estimator
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float16])
+def test_inputs_of_any_real_type(dtype):
+    x, y = blobs()
+    x = x.numpy().astype(dtype)
+    ours = fit(model(), (x, y), epochs=2)
+    theirs = fit(model(), (x.astype(np.float32), y), epochs=2)
+    for name, value in ours.natural_param.items():
+        assert torch.equal(value, theirs.natural_param[name])
+
+
 def test_several_draws_a_step():
     posterior = fit(model(), blobs(), epochs=3, num_samples=3)
     assert posterior.metadata["recipe"]["num_samples"] == 3
@@ -192,6 +202,11 @@ def test_collapse_is_said():
         ({"data": (torch.full((4, 4), np.inf), torch.zeros(4).long())}, ValueError, "finite"),
         ({"data": torch.zeros(4, 4)}, TypeError, "pair"),
         ({"val": torch.zeros(4, 4)}, TypeError, "val"),
+        (
+            {"data": (torch.zeros(9, 5), torch.zeros(9).long())},
+            ValueError,
+            r"the model failed on inputs of shape \(9, 5\)",
+        ),
         ({"real_lr": 1e30, "lr": 1e30}, ValueError, r"lower lr or real_lr"),
     ],
 )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bbnn_uq._checks import check_choice, check_count, check_real, check_seed
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.inference.architecture import Architecture
-from bbnn_uq.inputs import all_inputs, check_device, normalise
+from bbnn_uq.inputs import all_inputs, check_device, normalise, outputs_of
 from bbnn_uq.likelihoods import Gaussian, Likelihood, as_likelihood
 from bbnn_uq.networks import draw
 from bbnn_uq.posterior import Posterior, PosteriorMixture
@@ -174,24 +174,12 @@ def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
             return
 
 
-def _evaluated(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    try:
-        return forward(x)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"the model failed on inputs of shape {tuple(x.shape)} and type {x.dtype}: {reason}"
-        ) from error
-
-
 def _outputs(
     forward: Callable[[Tensor], Tensor], x: Tensor, rows: int, likelihood: Likelihood
 ) -> Iterator[tuple[slice, Tensor]]:
     for start in range(0, len(x), rows):
         where = slice(start, min(start + rows, len(x)))
-        outputs = _evaluated(forward, x[where])
+        outputs = outputs_of(forward, x[where])
         likelihood.check_outputs(outputs, where.stop - where.start)
         if not bool(torch.isfinite(outputs).all()):
             raise ValueError("model returned NaN or infinite outputs; check the inputs' range")
