@@ -18,12 +18,14 @@ def blocks(language: str) -> list[str]:
 
 def test_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, second = blocks("python")
+    first, regression, optimizer = blocks("python")
     exec(compile(first, "README.md", "exec"), {})
     assert "25,856 weights" in capsys.readouterr().out
     assert (tmp_path / "runs" / "python" / "report.json").is_file()
+    exec(compile(regression, "README.md", "exec"), {})
+    assert 5.0 < float(capsys.readouterr().out.splitlines()[-1]) < 5.6  # ridge: 5.4
     torch.manual_seed(0)
-    exec(compile(second, "README.md", "exec"), {})
+    exec(compile(optimizer, "README.md", "exec"), {})
     assert float(capsys.readouterr().out) > 0
 
 
