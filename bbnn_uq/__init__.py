@@ -11,7 +11,7 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bbnn_uq import continual, data, metrics, models, plots
+    from bbnn_uq import augment, continual, data, likelihoods, metrics, models, plots
     from bbnn_uq.inference import predict, refresh_batchnorm
     from bbnn_uq.networks import draw
     from bbnn_uq.optim import BayesBiNN
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         load,
     )
     from bbnn_uq.predictive import Predictive
+    from bbnn_uq.regression import RegressionPredictive
     from bbnn_uq.report import Report, evaluate
     from bbnn_uq.training import fit
 
@@ -33,12 +34,15 @@ __all__ = [
     "PosteriorFormatError",
     "PosteriorMixture",
     "Predictive",
+    "RegressionPredictive",
     "Report",
+    "augment",
     "continual",
     "data",
     "draw",
     "evaluate",
     "fit",
+    "likelihoods",
     "load",
     "metrics",
     "models",
@@ -56,6 +60,7 @@ _HOMES = {
     "PosteriorFormatError": "posterior",
     "PosteriorMixture": "posterior",
     "Predictive": "predictive",
+    "RegressionPredictive": "regression",
     "Report": "report",
     "draw": "networks",
     "evaluate": "report",

@@ -59,7 +59,7 @@ def fit(
     estimator: str = "straight_through",
     lr: float = 0.1,
     real_lr: float = 0.03,
-    kl_weight: float = 3e-3,
+    kl_weight: float = 1e-2,
     kl_warmup: float = 0.0,
     max_change: float | str | None = "auto",
     num_samples: int = 1,

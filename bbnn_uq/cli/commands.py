@@ -103,7 +103,7 @@ def train(
     batch_size: Annotated[int, typer.Option(help="Inputs per step.")] = 128,
     lr: Annotated[float, typer.Option(help="Step size of the binary weights' posterior.")] = 0.1,
     real_lr: Annotated[float, typer.Option(help="Step size of real-valued parameters.")] = 0.03,
-    kl_weight: Annotated[float, typer.Option(help="Weight of the KL term.")] = 3e-3,
+    kl_weight: Annotated[float, typer.Option(help="Weight of the KL term.")] = 1e-2,
     dropout: Annotated[float, typer.Option(help="Dropout of built-in models.")] = 0.1,
     members: Annotated[
         int, typer.Option(help="Train K posteriors, with seeds from SEED on, and mix them.")

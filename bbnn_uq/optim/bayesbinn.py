@@ -139,7 +139,7 @@ class BayesBiNN(Optimizer):
         estimator: str = "straight_through",
         num_samples: int = 1,
         momentum: float = 0.9,
-        kl_weight: float = 3e-3,
+        kl_weight: float = 1e-2,
         max_change: float | None = None,
         temperature: float = 0.5,
         init_scale: float = 1.0,

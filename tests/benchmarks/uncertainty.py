@@ -29,7 +29,7 @@ import uncertainty_data
 import uncertainty_methods as methods
 from scipy.optimize import minimize_scalar
 from scipy.special import softmax
-from uncertainty_table import write_tables
+from uncertainty_table import MEMBERS, best_score, write_tables
 
 from bbnn_uq import Predictive, load, metrics
 
@@ -41,11 +41,9 @@ SCORES = [
     for kind in ("entropy", "mutual_information", "confidence")
     for temperature in methods.TEMPERATURES
 ]
-ENSEMBLES = {
-    "ste_ensemble": "ste",
-    "full_precision_ensemble": "full_precision",
-    "mixture": "straight_through",
-}
+RESAMPLES = 1000
+PAIRED_OOD = "mnist-5k"
+PAIRS = (("mixture", "ste_ensemble"), ("mixture", "full_precision_ensemble"))
 
 
 @cache
@@ -109,7 +107,7 @@ def evaluate(job: tuple[int, str, int | None, int]) -> None:
     target = evaluation_path(epochs, row, seed)
     if target.exists():
         return
-    method = ENSEMBLES.get(row, row)
+    method = MEMBERS.get(row, row)
     config = chosen(epochs, method)
     seeds = range(num_seeds) if seed is None else [seed]
     paths = [run_path(epochs, method, config, each) for each in seeds]
@@ -124,6 +122,7 @@ def evaluate(job: tuple[int, str, int | None, int]) -> None:
     labels = data().test[1]
     scaled = softmax(np.log(np.maximum(test.probs, 1e-300)) / temperature, axis=1)
     facts = [json.loads(path.with_suffix(".json").read_text()) for path in paths]
+    ood = {name: predictive(inputs) for name, inputs in data().ood.items()}
     result: dict[str, Any] = {
         "config": config,
         "accuracy": metrics.accuracy(test.probs, labels),
@@ -135,7 +134,7 @@ def evaluate(job: tuple[int, str, int | None, int]) -> None:
         "seconds": sum(fact["seconds"] for fact in facts),
         "storage_bits": methods.STORAGE_BITS.get(method, 1) * len(paths),
         "corrupted": aurocs(validation, {k: predictive(v) for k, v in data().corrupted.items()}),
-        "ood": aurocs(test, {k: predictive(v) for k, v in data().ood.items()}),
+        "ood": aurocs(test, ood),
     }
     if method in methods.POSTERIORS:
         members = [load(path) for path in paths]
@@ -146,6 +145,8 @@ def evaluate(job: tuple[int, str, int | None, int]) -> None:
             mode = methods.predict_mode(paths[0], data().test[0], dropout).probs
             result["nll_mode"] = metrics.nll(mode, labels)
             result["accuracy_mode"] = metrics.accuracy(mode, labels)
+    if seed is None:
+        save_for_pairs(target.with_suffix(".npz"), test, ood[PAIRED_OOD])
     target.write_text(json.dumps(result))
     print(epochs, row, seed, {k: v for k, v in result.items() if isinstance(v, float)}, flush=True)
 
@@ -172,6 +173,47 @@ def time_epochs(names: list[str]) -> None:
         }
     (DOCS / "uncertainty-seconds.json").write_text(json.dumps(seconds, indent=1) + "\n")
     write_tables(DOCS)
+
+
+def save_for_pairs(path: Path, test: Predictive, ood: Predictive) -> None:
+    """What the comparison of two ensembles needs of each input."""
+    scores = {f"id/{name}": test.score(name) for name in SCORES}
+    scores |= {f"ood/{name}": ood.score(name) for name in SCORES}
+    np.savez(path, probs=test.probs, **scores)
+
+
+def paired(epochs: int, one: str, other: str) -> dict[str, list[float]]:
+    """Differences of two ensembles, with bootstrap intervals over test inputs."""
+    names, arrays, scores = (one, other), [], []
+    for name in names:
+        path = evaluation_path(epochs, name, None)
+        arrays.append(np.load(path.with_suffix(".npz")))
+        scores.append(best_score([json.loads(path.read_text())]))
+    found = metrics.paired_differences(
+        arrays[0]["probs"], arrays[1]["probs"], data().test[1], num_resamples=RESAMPLES
+    )
+    result = {
+        name: [found[name].value, found[name].low, found[name].high] for name in ("accuracy", "nll")
+    }
+    sides = [
+        [array[f"{side}/{score}"] for array, score in zip(arrays, scores, strict=True)]
+        for side in ("id", "ood")
+    ]
+    generator = np.random.default_rng(0)
+
+    def difference(inside: np.ndarray, outside: np.ndarray) -> float:
+        first, second = (
+            metrics.ood_metrics(sides[0][k][inside], sides[1][k][outside]).auroc for k in (0, 1)
+        )
+        return first - second
+
+    sizes = [len(side[0]) for side in sides]
+    resampled = [
+        difference(*(generator.integers(size, size=size) for size in sizes))
+        for _ in range(RESAMPLES)
+    ]
+    value = difference(*(np.arange(size) for size in sizes))
+    return result | {"auroc": [value, *np.quantile(resampled, [0.025, 0.975]).tolist()]}
 
 
 def evaluation_path(epochs: int, row: str, seed: int | None) -> Path:
@@ -223,7 +265,7 @@ def main() -> None:
         ]
         rows += [
             (epochs, row, None, seeds)
-            for row, method in ENSEMBLES.items()
+            for row, method in MEMBERS.items()
             if method in arguments.methods
         ]
         list(pool.map(evaluate, rows))
@@ -237,7 +279,18 @@ def main() -> None:
     }
     machine = f"{platform.machine()}, {torch.__version__}, one thread per run"
     DOCS.mkdir(parents=True, exist_ok=True)
-    summary = {"epochs": epochs, "seeds": seeds, "machine": machine, "rows": results}
+    pairs = {
+        f"{one} − {other}": paired(epochs, one, other)
+        for one, other in PAIRS
+        if one in results and other in results
+    }
+    summary = {
+        "epochs": epochs,
+        "seeds": seeds,
+        "machine": machine,
+        "rows": results,
+        "paired": pairs,
+    }
     (DOCS / f"uncertainty-{epochs}.json").write_text(json.dumps(summary, indent=1) + "\n")
     write_tables(DOCS)
 
