@@ -2,10 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench-uncertainty clean
+.PHONY: demo figures test lint bench-uncertainty clean
 
 demo: .venv/.core
 	$(BIN)/bbnn-uq demo --out runs/demo
+
+figures: .venv/.core
+	$(BIN)/python docs/figures/two_moons.py
+	$(BIN)/python docs/figures/regression_1d.py
 
 test: .venv/.test lint
 	$(BIN)/pytest

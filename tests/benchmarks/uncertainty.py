@@ -90,14 +90,15 @@ def recipes(epochs: int, method: str) -> list[dict[str, Any]]:
     return (methods.GRIDS if epochs <= FIRST_BUDGET else methods.LONG_GRIDS)[method]
 
 
+def validation_nll(epochs: int, method: str, config: dict[str, Any]) -> float:
+    """Of seed 0, by which recipes are chosen."""
+    path = run_path(epochs, method, config, 0).with_suffix(".json")
+    return json.loads(path.read_text())["nll"]
+
+
 def chosen(epochs: int, method: str) -> dict[str, Any]:
     """The recipe with the lowest validation NLL."""
-
-    def nll(config: dict[str, Any]) -> float:
-        path = run_path(epochs, method, config, 0).with_suffix(".json")
-        return json.loads(path.read_text())["nll"]
-
-    return min(recipes(epochs, method), key=nll)
+    return min(recipes(epochs, method), key=lambda each: validation_nll(epochs, method, each))
 
 
 def evaluate(job: tuple[int, str, int | None, int]) -> None:
@@ -290,6 +291,10 @@ def main() -> None:
         "machine": machine,
         "rows": results,
         "paired": pairs,
+        "tuning": {
+            m: [[each, validation_nll(epochs, m, each)] for each in recipes(epochs, m)]
+            for m in arguments.methods
+        },
     }
     (DOCS / f"uncertainty-{epochs}.json").write_text(json.dumps(summary, indent=1) + "\n")
     write_tables(DOCS)
