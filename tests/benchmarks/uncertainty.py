@@ -6,7 +6,7 @@
 Trains what is missing under runs/bench-uncertainty (it may be stopped and started again), evaluates
 it, and writes docs/benchmarks/uncertainty-EPOCHS.json, from which docs/benchmarks/uncertainty.md is
 made. Recipes are chosen by validation NLL with seed 0 (up to twelve per method at 10 epochs, up to
-six at longer budgets), scores by AUROC on corrupted validation images, the temperature of
+nine at longer budgets), scores by AUROC on corrupted validation images, the temperature of
 temperature scaling by validation NLL. With --time it trains each method for one epoch, one after
 the other on an idle machine, for the table's seconds.
 """

@@ -48,14 +48,14 @@ GRIDS: dict[str, list[dict[str, Any]]] = {
     "concrete": _grid(kl_weight=(5e-3, 1e-2), temperature=(0.3, 0.6, 1.0)),
 }
 LONG_GRIDS: dict[str, list[dict[str, Any]]] = {
-    "published": _grid(lr=(1e-3,), dropout=(0.1, 0.2)),
+    "published": _grid(lr=(1e-3,), dropout=(0.1,)),
     "ste": _grid(lr=(3e-4, 1e-3, 3e-3), dropout=(0.1, 0.2, 0.3)),
-    "bop": _grid(lr=(1e-3,), dropout=(0.0, 0.1, 0.2)),
+    "bop": _grid(lr=(1e-3,), dropout=(0.0, 0.1)),
     "full_precision": _grid(lr=(3e-4, 1e-3, 3e-3), dropout=(0.1, 0.2, 0.3)),
     "mc_dropout": _grid(lr=(3e-4, 1e-3, 3e-3), dropout=(0.1, 0.2, 0.3)),
     "straight_through": _grid(kl_weight=(5e-3, 1e-2, 2e-2), dropout=(0.1, 0.2)),
     "local": _grid(kl_weight=(1e-2,), dropout=(0.05, 0.1)),
-    "concrete": _grid(kl_weight=(1e-2,), temperature=(0.3,), dropout=(0.05, 0.1)),
+    "concrete": _grid(kl_weight=(1e-2,), temperature=(1.0,)),
 }
 FIXED: dict[str, dict[str, Any]] = {
     "published": {

@@ -117,7 +117,7 @@ def _budget(summary: dict[str, Any], seconds: dict[str, float]) -> str:
     lines += ["\nRecipes tried, by NLL on the validation split with seed 0; the first was taken:\n"]
     for name, tried in summary["tuning"].items():
         ranked = [f"{_recipe(config)}: {nll:.4f}" for config, nll in sorted(tried, key=_second)]
-        lines.append(f"- {NAMES[name]}: **{ranked[0]}**; " + "; ".join(ranked[1:]))
+        lines.append(f"- {NAMES[name]}: " + "; ".join([f"**{ranked[0]}**", *ranked[1:]]))
     return "\n".join(lines) + "\n"
 
 
