@@ -18,6 +18,7 @@ from torch import Tensor
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_choice, check_probs, check_samples
 from bbnn_uq._files import atomic_path
+from bbnn_uq.metrics.uncertainty import entropy_gap
 
 __all__ = ["Predictive", "PredictiveAccumulator", "Softened", "parse_score"]
 
@@ -379,7 +380,7 @@ def _mutual_information(
 ) -> np.ndarray | None:
     if expected_entropy is None:
         return None
-    return np.maximum(metrics.predictive_entropy(probs) - expected_entropy, 0.0)
+    return entropy_gap(metrics.predictive_entropy(probs), expected_entropy)
 
 
 def _margin(probs: np.ndarray) -> np.ndarray:

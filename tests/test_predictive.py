@@ -131,3 +131,16 @@ def test_bad_probabilities_are_refused():
         Predictive.from_probs([[0.2, 0.2]])
     with pytest.raises(ValueError, match=r"samples must have shape \(S, N, C\)"):
         Predictive.from_samples([[0.5, 0.5]])
+
+
+@pytest.mark.parametrize("count", [3, 32, 1000])
+def test_identical_networks_have_no_mutual_information_at_all(count):
+    logits = torch.randn(500, 10, generator=torch.Generator().manual_seed(0))
+    accumulator = PredictiveAccumulator(500, 10, (1.0, 3.0), torch.device("cpu"))
+    for _ in range(count):
+        accumulator.add(slice(0, 500), logits)
+    result = accumulator.finish(num_samples=count, seed=0, method="monte_carlo")
+    assert (result.mutual_information == 0).all()
+    assert (result.score("mutual_information@3") == 0).all()
+    kept = np.repeat(torch.softmax(logits, dim=1).numpy()[None], count, axis=0)
+    assert (metrics.mutual_information(kept) == 0).all()
