@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from bbnn_uq.posterior import (
 __all__ = ["batchnorm_disagreement", "refresh_batchnorm"]
 
 NUM_INPUTS = 4000
+MOST_ACTIVATIONS = 2**27  # of all layers together in one pass: 1 GiB in float64
 
 
 _AnyPosterior = TypeVar("_AnyPosterior", BernoulliPosterior, PosteriorMixture)
@@ -45,7 +46,8 @@ def refresh_batchnorm(
 
     Training leaves running averages over all networks that were drawn on the way. A single drawn
     network has activations of its own, whose mean m and variance v by feature are measured here
-    with that network alone on ``num_inputs`` training inputs, and likewise for the mode. They are
+    with that network alone on ``num_inputs`` training inputs, and likewise for the mode. A large
+    network takes them in several batches, and the statistics are the batches' averages. They are
     kept with the posterior: :func:`bbnn_uq.predict` normalises each covered network by its own.
     The running averages themselves become the averages of m and of v over the networks.
 
@@ -189,20 +191,48 @@ def _measure(architecture: Architecture, state: dict[str, Tensor], x: Tensor) ->
     state = state | {name: state[name].clone() for name in names}
     counters = {name: value.clone() for name, value in state.items() if value.dtype == torch.int64}
     placed = architecture.placed(state | counters)
-    with _measuring(batchnorm_layers(architecture.module).values()):
-        architecture.forward(placed)(x)
+    forward = architecture.forward(placed)
+    # Whole networks at a time, so batches are split where all activations would not fit.
+    parts = -(-len(x) * _activations(architecture, forward, x[:1]) // MOST_ACTIVATIONS)
+    with _measuring(batchnorm_layers(architecture.module).values()) as weigh:
+        for number, batch in enumerate(x.chunk(min(parts, len(x) // 2))):
+            weigh(1.0 / (number + 1))
+            forward(batch)
     return {name: placed[name].to("cpu", torch.float32) for name in names}
 
 
+def _activations(
+    architecture: Architecture, forward: Callable[[Tensor], Tensor], one: Tensor
+) -> int:
+    """Numbers that the outputs of all modules hold for one input."""
+    sizes: list[int] = []
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.numel())
+
+    hooks = [module.register_forward_hook(note) for module in architecture.module.modules()]
+    try:
+        forward(one)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(1, sum(sizes))
+
+
 @contextmanager
-def _measuring(layers: Iterable[_BatchNorm]) -> Iterator[None]:
-    """BatchNorm layers take the statistics of the inputs, and keep nothing of the old ones."""
+def _measuring(layers: Iterable[_BatchNorm]) -> Iterator[Callable[[float], None]]:
+    """BatchNorm layers take the statistics of the inputs, with the weight that is set for each."""
     kept = [(layer, layer.momentum) for layer in layers]
+
+    def weigh(momentum: float) -> None:
+        for layer, _ in kept:
+            layer.momentum = momentum
+
     try:
         for layer, _ in kept:
             layer.train()
-            layer.momentum = 1.0
-        yield
+        yield weigh
     finally:
         for layer, momentum in kept:
             layer.eval()

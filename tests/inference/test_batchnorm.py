@@ -167,3 +167,17 @@ def test_bad_arguments_are_refused(options, match):
     arguments = {"data": X} | options
     with pytest.raises(ValueError, match=match):
         refresh_batchnorm(network(), posterior(), arguments.pop("data"), **arguments)
+
+
+def test_a_large_network_takes_its_inputs_in_batches(monkeypatch):
+    # 4 + 4 + 4 + 4 + 3 + 3 numbers in the layers, and 3 in the whole.
+    monkeypatch.setattr("bbnn_uq.inference.batchnorm.MOST_ACTIVATIONS", 25 * 50)
+    ordered = torch.randperm(200, generator=torch.Generator().manual_seed(0))
+    fresh = refresh_batchnorm(network(), posterior(), X, num_samples=1).batchnorm
+    weights = draw(posterior(), 0)
+    kept = [plain_forward(weights, part)[1] for part in X[ordered].split(50)]
+    for layer, name in enumerate(("1", "5")):
+        for moment, kind in enumerate(("running_mean", "running_var")):
+            expected = np.mean([each[layer][moment] for each in kept], axis=0)
+            found = fresh.networks[f"{name}.{kind}"][0]
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
