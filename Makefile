@@ -24,6 +24,7 @@ lint: .venv/.test
 bench-uncertainty: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --epochs 10 --seeds 5
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --epochs 40 --seeds 3
+	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --time
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/continual.py --out runs/bench-continual.json
 
 clean:

@@ -7,8 +7,8 @@ Trains what is missing under runs/bench-uncertainty (it may be stopped and start
 it, and writes docs/benchmarks/uncertainty-EPOCHS.json, from which docs/benchmarks/uncertainty.md is
 made. Recipes are chosen by validation NLL with seed 0 (up to twelve per method at 10 epochs, up to
 nine at longer budgets), scores by AUROC on corrupted validation images, the temperature of
-temperature scaling by validation NLL. With --time it trains each method for one epoch, one after
-the other on an idle machine, for the table's seconds.
+temperature scaling by validation NLL. With --time it trains each method for a few epochs, one
+after the other on an idle machine, for the table's seconds.
 """
 
 from __future__ import annotations
@@ -162,16 +162,17 @@ def ece_if_calibrated(probs: np.ndarray, draws: int = 100) -> float:
     return float(np.mean([metrics.ece(probs, each) for each in labels]))
 
 
-def time_epochs(names: list[str]) -> None:
-    """Seconds of an epoch of each method, alone on the machine, with its recipe."""
+def time_training(names: list[str]) -> None:
+    """Seconds of an epoch, and of what is done once, of each method alone on the machine."""
     torch.set_num_threads(1)
+    seconds = {}
     with tempfile.TemporaryDirectory() as folder:
-        seconds = {
-            name: methods.train(
-                name, chosen(FIRST_BUDGET, name), 0, 1, data(), Path(folder, "run.safetensors")
-            )
-            for name in names
-        }
+        path = Path(folder, "run.safetensors")
+        for name in names:
+            recipe = chosen(FIRST_BUDGET, name)
+            one, three = (methods.train(name, recipe, 0, count, data(), path) for count in (1, 3))
+            epoch = (three - one) / 2
+            seconds[name] = {"epoch": epoch, "once": max(0.0, one - epoch)}
     (DOCS / "uncertainty-seconds.json").write_text(json.dumps(seconds, indent=1) + "\n")
     write_tables(DOCS)
 
@@ -250,10 +251,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--methods", nargs="*", default=list(methods.GRIDS))
-    parser.add_argument("--time", action="store_true", help="only measure seconds of an epoch")
+    parser.add_argument("--time", action="store_true", help="only measure seconds of training")
     arguments = parser.parse_args()
     if arguments.time:
-        time_epochs(arguments.methods)
+        time_training(arguments.methods)
         return
     epochs, seeds = arguments.epochs, arguments.seeds
     with ProcessPoolExecutor(arguments.workers) as pool:
@@ -278,7 +279,7 @@ def main() -> None:
         ]
         for row in dict.fromkeys(name for _, name, _, _ in rows)
     }
-    machine = f"{platform.machine()}, {torch.__version__}, one thread per run"
+    machine = f"{platform.machine()}, torch {torch.__version__}, one thread per run"
     DOCS.mkdir(parents=True, exist_ok=True)
     pairs = {
         f"{one} − {other}": paired(epochs, one, other)

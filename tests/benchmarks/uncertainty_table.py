@@ -47,7 +47,7 @@ def write_tables(folder: Path) -> None:
     )
 
 
-def _budget(summary: dict[str, Any], seconds: dict[str, float]) -> str:
+def _budget(summary: dict[str, Any], seconds: dict[str, dict[str, float]]) -> str:
     rows = {name: summary["rows"][name] for name in NAMES if name in summary["rows"]}
     lines = [
         f"\n## {summary['epochs']} epochs, {summary['seeds']} seeds ({summary['machine']})\n",
@@ -168,12 +168,13 @@ def _bracketed(values: list[float], digits: int) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _training(name: str, summary: dict[str, Any], seconds: dict[str, float]) -> str:
-    """Seconds of one epoch, measured alone, times epochs and members."""
-    if MEMBERS.get(name, name) not in seconds:
+def _training(name: str, summary: dict[str, Any], seconds: dict[str, dict[str, float]]) -> str:
+    """Seconds of training: what is done once, and the epochs, times the members."""
+    measured = seconds.get(MEMBERS.get(name, name))
+    if measured is None:
         return "–"
     members = summary["seeds"] if name in MEMBERS else 1
-    return f"{members * summary['epochs'] * seconds[MEMBERS.get(name, name)]:.0f}"
+    return f"{members * (measured['once'] + summary['epochs'] * measured['epoch']):.0f}"
 
 
 def _recipe(config: dict[str, Any]) -> str:
