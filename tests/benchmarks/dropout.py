@@ -5,7 +5,8 @@
 Takes the 40-epoch `straight_through` posteriors that `make bench-uncertainty` left (three seeds,
 trained with dropout 0.1) and predicts the 6,000 held-out training images, and four corruptions of
 2,000 of them, with 32 networks: as `predict` does, and with a dropout mask for each network and
-input. No test image and no OOD set is looked at. Means with 95 % t intervals of the paired difference.
+input. No test image and no OOD set is looked at. Means over seeds, and the paired difference with
+its 95 % t interval.
 """
 
 from __future__ import annotations
