@@ -215,7 +215,7 @@ class Gaussian(Likelihood):
         else:
             self.noise = check_real(noise, "noise", above=0.0)
         self.vector = False  # whether targets have an axis of their own
-        self._set(torch.zeros(1), torch.ones(1), torch.zeros(1))
+        self._set(torch.zeros(1).double(), torch.ones(1).double(), torch.zeros(1))
 
     def _set(self, shift: Tensor, scale: Tensor, log_noise: Tensor) -> None:
         self.register_buffer("shift", shift)
@@ -234,7 +234,7 @@ class Gaussian(Likelihood):
         return {"name": self.name, "noise": self.noise, "vector": self.vector, **found}
 
     def check_targets(self, targets: Tensor, num_inputs: int, name: str) -> Tensor:
-        """Finite float32 (N,) or (N, D)."""
+        """Finite float64 (N,) or (N, D): a large offset would eat the digits of float32."""
         if targets.is_complex() or targets.dtype is torch.bool:
             raise TypeError(f"{name} must hold real numbers, got {targets.dtype}")
         if targets.ndim not in (1, 2) or len(targets) != num_inputs or targets.numel() == 0:
@@ -245,21 +245,21 @@ class Gaussian(Likelihood):
         bad = int((~torch.isfinite(targets)).sum())
         if bad:
             raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values")
-        return targets.float()
+        return targets.double()
 
     def fit_targets(self, targets: Tensor, *, normalise: bool) -> None:
         """Dimension D of the targets and, with ``normalise``, their shift and scale."""
         self.vector = targets.ndim == 2
         y = targets.double().reshape(len(targets), -1)
-        shift, scale = torch.zeros(y.shape[1]), torch.ones(y.shape[1])
+        shift, scale = y.new_zeros(y.shape[1]), y.new_ones(y.shape[1])
         if normalise:
-            shift, scale = y.mean(dim=0).float(), y.std(dim=0, correction=0).float()
+            shift, scale = y.mean(dim=0), y.std(dim=0, correction=0)
             scale = torch.where(scale > 0, scale, 1.0)
         # In units of scale, so that learning starts at the targets' own spread.
         log_noise = torch.zeros_like(scale)
         if not isinstance(self.noise, str):
             log_noise = math.log(self.noise) - scale.log()
-        self._set(shift, scale, log_noise)
+        self._set(shift, scale, log_noise.float())
 
     def check_outputs(self, outputs: Tensor, num_inputs: int) -> None:
         """(N, D), or (N, 2 D) with predicted noise; (N,) will do for one output."""
@@ -310,8 +310,9 @@ def as_likelihood(value: Any) -> Likelihood:
     """A likelihood of one's own from its name, an object, or what a posterior's metadata says.
 
     Args:
-        value: ``softmax``, ``binary``, ``gaussian`` (with learned noise), a :class:`Likelihood`,
-            which is copied, a dictionary of :meth:`Likelihood.to_metadata`, or None for softmax.
+        value: ``softmax``, ``binary``, ``gaussian`` (with learned noise), an object of these three
+            classes, which is copied, a dictionary of :meth:`Likelihood.to_metadata`, or None for
+            softmax.
 
     Raises:
         TypeError, ValueError: it is none of these.
@@ -325,6 +326,11 @@ def as_likelihood(value: Any) -> Likelihood:
     if value is None:
         return Softmax()
     if isinstance(value, Likelihood):
+        if type(value) not in _BY_NAME.values():
+            raise TypeError(
+                f"likelihood must be a Softmax, Binary or Gaussian itself, got "
+                f"{type(value).__name__}: a posterior's file could not name it"
+            )
         return copy.deepcopy(value)
     if isinstance(value, Mapping):
         return _from_metadata(value)
@@ -340,8 +346,12 @@ def _from_metadata(facts: Mapping[str, Any]) -> Likelihood:
     try:
         likelihood = Gaussian(facts["noise"])
         likelihood.vector = bool(facts["vector"])
-        values = [torch.tensor(facts[key]) for key in ("shift", "scale", "log_noise")]
-        likelihood._set(*values)
-    except (KeyError, TypeError) as error:
+        shift, scale, log_noise = (
+            torch.tensor(facts[key], dtype=torch.float64) for key in ("shift", "scale", "log_noise")
+        )
+        if not shift.ndim == 1 or not shift.shape == scale.shape == log_noise.shape:
+            raise TypeError("shift, scale and log_noise must be lists of one length")
+        likelihood._set(shift, scale, log_noise.float())
+    except (KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"likelihood in the metadata is damaged: {error!r}") from None
     return likelihood

@@ -116,14 +116,19 @@ class RegressionPredictive:
             with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
                 arrays = {key: file[key] for key in _ARRAYS if key in file.files}
                 about = json.loads(str(file["about"]))
+            if len({arrays[key].shape for key in _ARRAYS[:3]}) > 1:
+                raise ValueError("arrays differ in shape")
             return cls(**arrays, **about)
-        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
+        except _FAULTS as error:
             raise ValueError(
                 f"{os.fspath(path)!r} is no file that RegressionPredictive.save wrote, or it is "
                 "truncated"
             ) from error
 
 
+_FAULTS = (
+    zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, TypeError, ValueError
+)  # fmt: skip
 _ARRAYS = ("mean", "epistemic_std", "aleatoric_std", "samples")
 
 

@@ -204,6 +204,8 @@ def _augmented(inputs: Tensor, augment: Callable[[Tensor], Tensor] | None) -> Te
             f"augment must return a batch of the shape that it got, {tuple(inputs.shape)}, got "
             f"{found}"
         )
+    if changed.is_floating_point() and not bool(torch.isfinite(changed).all()):
+        raise ValueError("augment returned NaN or infinite values; check it on a batch of inputs")
     return changed
 
 

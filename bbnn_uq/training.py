@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -37,7 +39,6 @@ __all__ = ["binary_parameters", "fit"]
 
 VALIDATION_NETWORKS = 8
 CHECKPOINT = "checkpoint.safetensors"
-_FUNCTION_REPR = type(lambda: None).__repr__
 _BINARY_LAYERS = (
     nn.Linear,
     nn.Conv1d,
@@ -154,21 +155,28 @@ def fit(
         >>> posterior.mode()["0.weight"][:, 0]
         tensor([-1.,  1.])
     """
-    check_count(epochs, "epochs")
-    check_count(batch_size, "batch_size")
-    check_count(batchnorm_networks, "batchnorm_networks", minimum=0)
+    epochs, batch_size = check_count(epochs, "epochs"), check_count(batch_size, "batch_size")
+    batchnorm_networks = check_count(batchnorm_networks, "batchnorm_networks", minimum=0)
+    seed = check_seed(seed)
     check_real(real_lr, "real_lr", above=0.0)
     if not 0.0 <= check_real(kl_warmup, "kl_warmup") <= 1.0:
         raise ValueError(f"kl_warmup must lie in [0, 1], got {kl_warmup}")
+    if augment is not None and (isinstance(augment, type) or not callable(augment)):
+        raise TypeError(
+            f"augment must be a function of a batch, such as RandomCropFlip(), got {augment!r}"
+        )
     place = check_device(device)
     likelihood = as_likelihood(likelihood)
     train = labelled_data(data, likelihood)
     held_out = None if val is None else whole_data(val, likelihood)
-    if isinstance(likelihood, Gaussian):
-        targets = train[1] if isinstance(train, tuple) else whole_data(train, likelihood, "data")[1]
-        likelihood.fit_targets(targets, normalise=normalise)
-    loader, size = training_batches(train, batch_size, check_seed(seed))
-    if max_change == "auto":
+    with seeded_torch(seed, place):  # a loader of the user's may shuffle from the global stream
+        if isinstance(likelihood, Gaussian):
+            targets = (train if isinstance(train, tuple) else whole_data(train, likelihood))[1]
+            likelihood.fit_targets(targets, normalise=normalise)
+            _check_same_shape(targets, held_out)
+        moments = compute_normalisation(_inputs_of(train)) if normalise else None
+    loader, size = training_batches(train, batch_size, seed)
+    if isinstance(max_change, str) and max_change == "auto":
         max_change = 1.0 if isinstance(likelihood, Gaussian) else None
     recipe = {
         "estimator": estimator,
@@ -187,18 +195,19 @@ def fit(
         loader,
         likelihood.to(place),
         binary_parameters(work) if binary is None else _named(work, binary),
-        recipe=recipe,
+        recipe={key: _plain(value) for key, value in recipe.items()},
         schedule={
             "epochs": epochs,
             "batch_size": batch_size,
-            "real_lr": real_lr,
-            "kl_warmup": kl_warmup,
+            "real_lr": _plain(real_lr),
+            "kl_warmup": _plain(kl_warmup),
+            "normalise": bool(normalise),
             "prior": "uniform" if prior is None else "given",
             "likelihood": likelihood.spec,
             "augment": _described(augment),
             "seed": seed,
         },
-        normalisation=compute_normalisation(_inputs_of(train)) if normalise else None,
+        normalisation=moments,
         prior=prior,
         init=init,
         augment=augment,
@@ -304,7 +313,8 @@ def _fingerprint(trainer: Trainer, data: Any) -> str:
             state = trainer.bayesbinn.state[parameter]
             tensors += [value for value in state.values() if isinstance(value, Tensor)]
     tensors += trainer.real_state().values()
-    digest = hashlib.blake2b(digest_size=16)
+    tensors += trainer.likelihood.state_dict().values()
+    digest = hashlib.blake2b(repr(trainer.normalisation).encode(), digest_size=16)
     for tensor in tensors:
         digest.update(repr((tensor.dtype, tuple(tensor.shape))).encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
@@ -313,9 +323,20 @@ def _fingerprint(trainer: Trainer, data: Any) -> str:
 
 def _described(augment: Callable[[Tensor], Tensor] | None) -> str | None:
     """What tells one augmentation from another in a recipe, without addresses in memory."""
-    if augment is None or type(augment).__repr__ not in (object.__repr__, _FUNCTION_REPR):
-        return None if augment is None else repr(augment)
-    return getattr(augment, "__qualname__", type(augment).__qualname__)
+    return None if augment is None else re.sub(r" at 0x[0-9a-fA-F]+", "", repr(augment))
+
+
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's, which JSON takes."""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _check_same_shape(targets: Tensor, held_out: tuple[Tensor, Tensor] | None) -> None:
+    if held_out is not None and held_out[1].shape[1:] != targets.shape[1:]:
+        raise ValueError(
+            f"val y has shape {tuple(held_out[1].shape)} and data y {tuple(targets.shape)}; give "
+            "targets of both the same dimensions"
+        )
 
 
 def _inputs_of(data: tuple[Tensor, Tensor] | Any) -> Tensor:

@@ -287,3 +287,32 @@ def test_what_is_for_classes_only_says_so():
     task = (X, (Y > 0).long())
     with pytest.raises(ValueError, match="likelihood must be of classes"):
         train_tasks(regressor(), [(task, task)], epochs=1, likelihood="gaussian")
+
+
+def test_a_large_offset_costs_no_digits():
+    x, y = line()
+    options = {"epochs": 3, "likelihood": "gaussian", "normalise": True} | UNDECIDED
+    near = predict(regressor(), fit(regressor(), (x, y), **options), x)
+    far = predict(regressor(), fit(regressor(), (x, y.double() + 1.7e9), **options), x)
+    np.testing.assert_allclose(far.mean - 1.7e9, near.mean, atol=1e-4)
+
+
+def test_a_likelihood_that_no_file_could_name_is_refused():
+    class Sharper(Softmax):
+        def logits(self, outputs):
+            return 10 * outputs
+
+    with pytest.raises(TypeError, match="got Sharper"):
+        fit(regressor(2), (X, (Y > 0).long()), epochs=1, likelihood=Sharper())
+
+
+def test_held_out_targets_have_the_shape_of_the_others():
+    with pytest.raises(ValueError, match=r"val y has shape \(400, 1\) and data y \(400,\)"):
+        fit(regressor(), (X, Y), epochs=1, likelihood="gaussian", val=(X, Y[:, None]))
+
+
+def test_a_loader_of_ones_own_leaves_the_global_stream_alone():
+    loader, model = DataLoader(TensorDataset(X, Y), 50, shuffle=True), regressor()
+    before = torch.get_rng_state()
+    fit(model, loader, epochs=1, likelihood="gaussian", normalise=True, **UNDECIDED)
+    assert torch.equal(torch.get_rng_state(), before)

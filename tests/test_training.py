@@ -1,6 +1,7 @@
 """fit: what it learns, what it leaves alone, and what it says."""
 
 import copy
+import inspect
 import json
 
 import numpy as np
@@ -270,7 +271,7 @@ def test_augmentation_sees_raw_batches_and_is_in_the_recipe():
     assert torch.equal(plain.natural_param[name], same.natural_param[name])
     assert not torch.equal(plain.natural_param[name], other.natural_param[name])
     assert other.metadata["recipe"]["num_data"] == 3000
-    assert other.metadata["recipe"]["augment"].endswith("negated")
+    assert other.metadata["recipe"]["augment"].endswith("negated>")
     assert plain.metadata["recipe"]["augment"] is None
     assert [tuple(batch.shape) for batch in seen] == [(50, 4)] * 12
     first_epoch = torch.cat(seen[:6])
@@ -304,3 +305,30 @@ def test_an_interrupted_run_goes_on_with_the_crops_that_were_due(tmp_path):
         assert torch.equal(value, resumed.natural_param[name])
     with pytest.raises(ValueError, match=r"another run.*padding=2.*padding=1"):
         fit(network, data, checkpoint_dir=tmp_path, **(options | {"augment": RandomCropFlip(1)}))
+
+
+def test_numbers_of_numpy_are_numbers():
+    unchecked = inspect.unwrap(fit)  # tests check annotations as well, users do not
+    ours = unchecked(
+        model(), blobs(), epochs=np.int64(2), seed=np.int64(1), lr=np.float32(0.5),
+        num_data=np.int64(300), max_change=np.float32(1.0),
+    )  # fmt: skip
+    theirs = fit(model(), blobs(), epochs=2, seed=1, lr=0.5, max_change=1.0)
+    assert ours.metadata == theirs.metadata
+
+
+def test_another_normalisation_is_another_run(tmp_path):
+    fit(model(), blobs(), epochs=1, checkpoint_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"another run.*normalise False, now True"):
+        fit(model(), blobs(), epochs=1, checkpoint_dir=tmp_path, normalise=True)
+
+
+@pytest.mark.parametrize("augment", [RandomCropFlip, 5])
+def test_augmentation_is_a_function(augment):
+    with pytest.raises(TypeError, match=r"a function of a batch, such as RandomCropFlip\(\)"):
+        inspect.unwrap(fit)(model(), blobs(), epochs=1, augment=augment)
+
+
+def test_augmentation_gives_numbers():
+    with pytest.raises(ValueError, match="augment returned NaN"):
+        fit(model(), blobs(), epochs=1, augment=lambda batch: batch * torch.nan)

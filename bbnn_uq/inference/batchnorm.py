@@ -194,9 +194,12 @@ def _measure(architecture: Architecture, state: dict[str, Tensor], x: Tensor) ->
     forward = architecture.forward(placed)
     # Whole networks at a time, so batches are split where all activations would not fit.
     parts = -(-len(x) * _activations(architecture, forward, x[:1]) // MOST_ACTIVATIONS)
+    seen = 0
     with _measuring(batchnorm_layers(architecture.module).values()) as weigh:
-        for number, batch in enumerate(x.chunk(min(parts, len(x) // 2))):
-            weigh(1.0 / (number + 1))
+        # Sizes differ by 1 at most, and none is 1: one input alone has no variance.
+        for batch in x.tensor_split(min(parts, len(x) // 2)):
+            seen += len(batch)
+            weigh(len(batch) / seen)
             forward(batch)
     return {name: placed[name].to("cpu", torch.float32) for name in names}
 

@@ -181,3 +181,14 @@ def test_a_large_network_takes_its_inputs_in_batches(monkeypatch):
             expected = np.mean([each[layer][moment] for each in kept], axis=0)
             found = fresh.networks[f"{name}.{kind}"][0]
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("count", [7, 199])
+def test_no_batch_is_a_single_input(count, monkeypatch):
+    monkeypatch.setattr("bbnn_uq.inference.batchnorm.MOST_ACTIVATIONS", 1)
+    fresh = refresh_batchnorm(network(), posterior(), X[:count], num_samples=1).batchnorm
+    # The first layer's mean is that of all inputs, however they are split.
+    hidden = X[:count].double() @ draw(posterior(), 0)["0.weight"].double().T
+    np.testing.assert_allclose(
+        fresh.networks["1.running_mean"][0], hidden.mean(dim=0), rtol=1e-5, atol=1e-5
+    )
