@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,8 +15,8 @@ from torch import Tensor
 
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_choice, check_probs, check_samples
-from bbnn_uq._files import atomic_path
 from bbnn_uq.metrics.uncertainty import entropy_gap
+from bbnn_uq.npz_file import reading_npz, write_npz
 
 __all__ = ["Predictive", "PredictiveAccumulator", "Softened", "parse_score"]
 
@@ -240,10 +238,7 @@ class Predictive:
             "method": self.method,
             "metadata": self.metadata,
         }
-        arrays["about"] = np.array(json.dumps(about))
-        present: dict[str, Any] = {k: array for k, array in arrays.items() if array is not None}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **present)
+        write_npz(path, arrays, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Predictive:
@@ -253,11 +248,7 @@ class Predictive:
             FileNotFoundError: there is no such file.
             ValueError: it is truncated, or no file of :meth:`save`.
         """
-        try:
-            # np.load leaves a file of its own open when the file is damaged; this one closes.
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in file.files}
-            about = json.loads(str(arrays.pop("about")))
+        with reading_npz(path, "Predictive.save") as (arrays, about):
             return cls(
                 probs=arrays.pop("probs"),
                 expected_entropy=arrays.pop("expected_entropy", None),
@@ -267,10 +258,6 @@ class Predictive:
                 softened=_read_softened(arrays),
                 **about,
             )
-        except (zipfile.BadZipFile, EOFError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(path)!r} is no file that Predictive.save wrote, or it is truncated"
-            ) from error
 
 
 class PredictiveAccumulator:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import zipfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +12,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from bbnn_uq._checks import check_choice
-from bbnn_uq._files import atomic_path
+from bbnn_uq.npz_file import reading_npz, write_npz
 
 __all__ = ["RegressionAccumulator", "RegressionPredictive"]
 
@@ -98,11 +96,7 @@ class RegressionPredictive:
             "method": self.method,
             "metadata": self.metadata,
         }
-        arrays: dict[str, Any] = {key: getattr(self, key) for key in _ARRAYS}
-        arrays["about"] = np.array(json.dumps(about))
-        present = {key: array for key, array in arrays.items() if array is not None}
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **present)
+        write_npz(path, {key: getattr(self, key) for key in _ARRAYS}, about)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> RegressionPredictive:
@@ -112,23 +106,12 @@ class RegressionPredictive:
             FileNotFoundError: there is no such file.
             ValueError: it is truncated, or no file of :meth:`save`.
         """
-        try:
-            with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
-                arrays = {key: file[key] for key in _ARRAYS if key in file.files}
-                about = json.loads(str(file["about"]))
+        with reading_npz(path, "RegressionPredictive.save") as (arrays, about):
             if len({arrays[key].shape for key in _ARRAYS[:3]}) > 1:
                 raise ValueError("arrays differ in shape")
             return cls(**arrays, **about)
-        except _FAULTS as error:
-            raise ValueError(
-                f"{os.fspath(path)!r} is no file that RegressionPredictive.save wrote, or it is "
-                "truncated"
-            ) from error
 
 
-_FAULTS = (
-    zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, TypeError, ValueError
-)  # fmt: skip
 _ARRAYS = ("mean", "epistemic_std", "aleatoric_std", "samples")
 
 
