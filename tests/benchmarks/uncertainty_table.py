@@ -49,6 +49,24 @@ def write_tables(folder: Path) -> None:
 
 def _budget(summary: dict[str, Any], seconds: dict[str, dict[str, float]]) -> str:
     rows = {name: summary["rows"][name] for name in NAMES if name in summary["rows"]}
+    return (
+        "\n".join(
+            [
+                *_means(summary, rows, seconds),
+                *_aurocs(rows),
+                *_differences(rows),
+                *_between_ensembles(summary),
+                *_tried(summary),
+            ]
+        )
+        + "\n"
+    )
+
+
+Rows = dict[str, list[dict[str, Any]]]
+
+
+def _means(summary: dict[str, Any], rows: Rows, seconds: dict[str, dict[str, float]]) -> list[str]:
     lines = [
         f"\n## {summary['epochs']} epochs, {summary['seeds']} seeds ({summary['machine']})\n",
         "| method | accuracy % | NLL | ECE % | ECE scaled % | bits/weight | storage bits/weight "
@@ -66,7 +84,11 @@ def _budget(summary: dict[str, Any], seconds: dict[str, dict[str, float]]) -> st
             _training(name, summary, seconds),
         ]
         lines.append(f"| {NAMES[name]} | " + " | ".join(cells) + " |")
-    lines += [
+    return lines
+
+
+def _aurocs(rows: Rows) -> list[str]:
+    lines = [
         "\nAUROC; the best score of a row is the one with the highest mean AUROC on corrupted "
         "validation images.\n",
         "| method | " + " | ".join(f"{s}: H | MI | best" for s in OOD) + " | best score |",
@@ -81,24 +103,32 @@ def _budget(summary: dict[str, Any], seconds: dict[str, dict[str, float]]) -> st
         ]
         lines.append(f"| {NAMES[name]} | " + " | ".join(cells) + f" | {best} |")
     expected = [100 * run["ece_if_calibrated"] for runs in rows.values() for run in runs]
-    lines += [
+    return [
+        *lines,
         f"\nA perfectly calibrated predictive with the probabilities of these rows has an ECE of "
         f"{min(expected):.2f} to {max(expected):.2f} % on average: the test set is finite.",
-        "\nPaired differences over seeds, with 95 % t intervals.\n",
     ]
-    lines += [
+
+
+def _differences(rows: Rows) -> list[str]:
+    lines = [
+        "\nPaired differences over seeds, with 95 % t intervals.\n",
         "| difference | accuracy, points | NLL | AUROC mnist-5k, best scores |",
         "|---|---|---|---|",
     ]
     for one in ("straight_through", "local", "concrete", "published"):
-        for other in ("ste", "full_precision", "mc_dropout"):
-            if one in rows and other in rows:
-                lines.append(_paired(rows, one, other))
         if one in rows:
+            others = [name for name in ("ste", "full_precision", "mc_dropout") if name in rows]
+            lines += [_paired(rows, one, other) for other in others]
             gain = [run["nll"] - run["nll_mode"] for run in rows[one]]
             points = [100 * (run["accuracy"] - run["accuracy_mode"]) for run in rows[one]]
             cells = f"{_interval(points, 2)} | {_interval(gain, 4)}, worst seed {max(gain):.4f}"
             lines.append(f"| {NAMES[one]}, mean − mode | {cells} | – |")
+    return lines
+
+
+def _between_ensembles(summary: dict[str, Any]) -> list[str]:
+    lines = []
     if summary["paired"]:
         lines += [
             "\nBetween ensembles of all seeds, with 95 % bootstrap intervals over test inputs "
@@ -114,11 +144,15 @@ def _budget(summary: dict[str, Any], seconds: dict[str, dict[str, float]]) -> st
             _bracketed(found["auroc"], 3),
         ]
         lines.append(f"| {one} − {other} | " + " | ".join(cells) + " |")
-    lines += ["\nRecipes tried, by NLL on the validation split with seed 0; the first was taken:\n"]
+    return lines
+
+
+def _tried(summary: dict[str, Any]) -> list[str]:
+    lines = ["\nRecipes tried, by NLL on the validation split with seed 0; the first was taken:\n"]
     for name, tried in summary["tuning"].items():
         ranked = [f"{_recipe(config)}: {nll:.4f}" for config, nll in sorted(tried, key=_second)]
         lines.append(f"- {NAMES[name]}: " + "; ".join([f"**{ranked[0]}**", *ranked[1:]]))
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def best_score(runs: list[dict[str, Any]]) -> str:
