@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,7 +16,10 @@ from bbnn_uq import philox
 from bbnn_uq._checks import check_seed
 from bbnn_uq.posterior import BernoulliPosterior, Posterior
 
-__all__ = ["draw", "draw_bits"]
+__all__ = ["draw", "draw_signs", "pack_signs", "unpack_signs"]
+
+SMALLEST_PIECE = 2**19
+"""Weights that are worth a thread of their own."""
 
 _Prepared = dict[str, tuple[int, philox.Thresholds]]
 _prepared: WeakKeyDictionary[BernoulliPosterior, _Prepared] = WeakKeyDictionary()
@@ -51,28 +57,115 @@ def draw(
         >>> [draw(posterior, index)["weight"].tolist() for index in (2, 3)]
         [[-1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]]
     """
-    network: dict[str, Tensor] = {}
-    natural = posterior.member(check_seed(index, "index")).natural_param
-    for name, positive in draw_bits(posterior, index, seed=seed):
-        like = natural[name]
-        bits = torch.from_numpy(positive).to(device=device)
-        network[name] = bits.to(like.dtype).mul_(2).sub_(1).view(like.shape)
-    return network
+    signs = draw_signs(posterior, index, seed=seed)
+    natural = posterior.member(index).natural_param
+    return {name: w.to(device).to(natural[name].dtype) for name, w in signs.items()}
 
 
-def draw_bits(
-    posterior: Posterior, index: int, *, seed: int = 0
-) -> Iterator[tuple[str, np.ndarray]]:
-    """The same network as :func:`draw`, as bits: name and a flat bool array, True for +1.
+def draw_signs(
+    posterior: Posterior,
+    index: int,
+    *,
+    seed: int = 0,
+    out: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The same network as :func:`draw`, as int8 on the CPU; large ones by torch's threads.
+
+    Args:
+        posterior: what to draw from.
+        index: which network.
+        seed: which sequence of networks.
+        out: contiguous int8 tensors by parameter name to be written to; new ones when not given.
 
     Example:
         >>> posterior = BernoulliPosterior({"weight": torch.tensor([[-9.0, 9.0]])}, {}, {})
-        >>> [(name, bits.tolist()) for name, bits in draw_bits(posterior, 0)]
-        [('weight', [False, True])]
+        >>> draw_signs(posterior, 0)
+        {'weight': tensor([[-1,  1]], dtype=torch.int8)}
     """
     key = (check_seed(seed), check_seed(index, "index"))
-    for name, (address, thresholds) in _prepare(posterior.member(index)).items():
-        yield name, philox.positive_weights(thresholds, key, address)
+    member = posterior.member(index)
+    network = {
+        name: torch.empty(like.shape, dtype=torch.int8) if out is None else out[name]
+        for name, like in member.natural_param.items()
+    }
+    pieces = [
+        partial(_draw_piece, network[name].view(-1).numpy(), key, address, thresholds, where)
+        for name, (address, thresholds) in _prepare(member).items()
+        for where in _pieces(thresholds.head.size)
+    ]
+    _run(pieces)
+    return network
+
+
+def pack_signs(signs: Tensor) -> Tensor:
+    """Eight weights of ±1 in a byte, the first in the lowest bit; 1 for +1.
+
+    Example:
+        >>> pack_signs(torch.tensor([[1, -1], [1, 1]], dtype=torch.int8))
+        tensor([13], dtype=torch.uint8)
+    """
+    return torch.from_numpy(np.packbits(signs.view(-1).numpy() > 0, bitorder="little"))
+
+
+def unpack_signs(packed: Tensor, out: Tensor) -> Tensor:
+    """Fill an int8 tensor with the ±1 that :func:`pack_signs` has packed.
+
+    Example:
+        >>> unpack_signs(torch.tensor([13], dtype=torch.uint8), torch.empty(4, dtype=torch.int8))
+        tensor([ 1, -1,  1,  1], dtype=torch.int8)
+    """
+    flat = out.view(-1).numpy()
+    bits = np.unpackbits(packed.numpy(), count=flat.size, bitorder="little")
+    _to_signs(bits.view(np.int8), flat)
+    return out
+
+
+def _draw_piece(
+    flat: np.ndarray,
+    key: tuple[int, int],
+    address: int,
+    thresholds: philox.Thresholds,
+    where: slice,
+) -> None:
+    signs = flat[where]
+    part = philox.Thresholds(thresholds.head[where], thresholds.tail[where])
+    positive = signs.view(np.bool_)
+    philox.positive_weights(part, key, address, start=where.start, out=positive)
+    _to_signs(signs, signs)
+
+
+def _to_signs(bits: np.ndarray, out: np.ndarray) -> None:
+    """0 and 1 as −1 and +1."""
+    np.multiply(bits, 2, out=out)
+    np.subtract(out, 1, out=out)
+
+
+def _pieces(size: int) -> list[slice]:
+    """Parts of a parameter that threads draw side by side."""
+    count = max(1, min(torch.get_num_threads(), size // SMALLEST_PIECE))
+    unit = philox.WEIGHTS_PER_UNIT
+    step = -(-size // (count * unit)) * unit
+    return [slice(start, min(start + step, size)) for start in range(0, size, step)]
+
+
+def _run(pieces: list[Callable[[], None]]) -> None:
+    threads = torch.get_num_threads()
+    parallel = threads > 1 and len(pieces) > 1
+    for _ in _pool(threads).map(_call, pieces) if parallel else map(_call, pieces):
+        pass
+
+
+def _call(piece: Callable[[], None]) -> None:
+    piece()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="bbnn_uq-draw")
+
+
+if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)
 
 
 def _prepare(posterior: BernoulliPosterior) -> _Prepared:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int32, UInt8, UInt64
-from numpy.random import Philox
+from numpy.random import Generator, Philox
 from scipy.special import expit
 
 __all__ = [
@@ -83,12 +83,18 @@ def stream_words(
     """
     # NumPy counts up before it computes, so this is block number first_block at counter + 1.
     counter = np.array([first_block, 0, address, stage], dtype=np.uint64)
-    bits = Philox(key=np.array(key, dtype=np.uint64), counter=counter)
-    return bits.random_raw(4 * num_blocks)
+    bits = Generator(Philox(key=np.array(key, dtype=np.uint64), counter=counter))
+    # The full range hands out the words themselves, and unlike random_raw lets other threads run.
+    return bits.integers(2**64 - 1, size=4 * num_blocks, dtype=np.uint64, endpoint=True)
 
 
 def positive_weights(
-    weight_thresholds: Thresholds, key: tuple[int, int], address: int, *, start: int = 0
+    weight_thresholds: Thresholds,
+    key: tuple[int, int],
+    address: int,
+    *,
+    start: int = 0,
+    out: Bool[np.ndarray, " weights"] | None = None,
 ) -> Bool[np.ndarray, " weights"]:
     """Which weights of a parameter are +1 in the network of this key.
 
@@ -97,6 +103,7 @@ def positive_weights(
         key: (seed, network index).
         address: the parameter's, from :func:`parameter_address`.
         start: a multiple of :data:`WEIGHTS_PER_UNIT`.
+        out: where to write the result, which is allocated when not given.
 
     Returns:
         True for +1, in the order of the thresholds.
@@ -111,18 +118,19 @@ def positive_weights(
     assert start % WEIGHTS_PER_UNIT == 0
     words = stream_words(key, address, 0, start // WEIGHTS_PER_BLOCK, _ceil(count, 32))
     byte = words.astype("<u8", copy=False).view(np.uint8)[:count]
-    positive = byte < head
+    positive = np.less(byte, head, out=out)
     tied = np.flatnonzero(byte == head)
     block = tied // WEIGHTS_PER_BLOCK
     rank = _rank_within_runs(block)
     # Ties are not rare events to be looped over one by one, but their ranks above 2 are.
     for r in range(int(rank.max(initial=-1)) + 1):
-        chosen = rank == r
+        chosen = np.flatnonzero(rank == r)
         numbers = stream_words(
             key, address, 1 + r, start // WEIGHTS_PER_UNIT, _ceil(count, WEIGHTS_PER_UNIT)
         )
+        weight = tied[chosen]
         number = numbers.astype("<u8", copy=False).view("<u2")[block[chosen]]
-        positive[tied[chosen]] = number < tail[tied[chosen]]
+        positive[weight] = number < tail[weight]
     return positive
 
 
