@@ -19,8 +19,9 @@ from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from bbnn_uq._checks import check_scores
 from bbnn_uq.metrics import Interval, ReliabilityCurve, RocCurve
+from bbnn_uq.monte_carlo import MetricCurve
 
-__all__ = ["ood_histograms", "reliability_diagram", "roc_curves"]
+__all__ = ["metric_against_networks", "ood_histograms", "reliability_diagram", "roc_curves"]
 
 _INK = "0.25"
 _LINES = ("-", "--", ":", "-.")
@@ -163,6 +164,43 @@ def roc_curves(curves: Mapping[str, RocCurve], ax: Axes | None = None) -> Axes:
     )
     if curves:
         _plain(axes.legend(loc="lower right", framealpha=0.8, edgecolor="none"))
+    sns.despine(ax=axes)
+    return axes
+
+
+def metric_against_networks(curve: MetricCurve, ax: Axes | None = None, *, ylabel: str) -> Axes:
+    """A metric against the number of networks S′, on a logarithmic axis: are there enough?
+
+    Points are means over disjoint subsets of the networks, bars one standard deviation between
+    subsets: the Monte Carlo standard error at S′. The last point has all networks and no bar.
+
+    Args:
+        curve: from :func:`bbnn_uq.monte_carlo.metric_curve`.
+        ax: where to draw; a new figure when not given.
+        ylabel: name of the metric, with its unit.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> points = ([1.0, 2.0], [0.5, 0.4], [0.1, np.nan], [2, 1])
+        >>> curve = MetricCurve(*(np.array(column) for column in points))
+        >>> metric_against_networks(curve, ylabel="NLL (nats)").get_xlabel()
+        'number of networks'
+    """
+    axes = _axes(ax, (4.4, 3.4))
+    known = np.isfinite(curve.std)
+    blue = sns.color_palette("colorblind")[0]
+    axes.plot(curve.num_networks, curve.mean, color=blue, marker="o", markersize=5, linewidth=1.4)
+    axes.errorbar(
+        curve.num_networks[known], curve.mean[known], yerr=curve.std[known],
+        color=blue, linestyle="none", capsize=2.5, linewidth=1.4,
+    )  # fmt: skip
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(curve.num_networks, [f"{count:.4g}" for count in curve.num_networks])
+    axes.minorticks_off()
+    axes.set_xlabel("number of networks")
+    axes.set_ylabel(ylabel, parse_math=False)
     sns.despine(ax=axes)
     return axes
 

@@ -2,55 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from bbnn_uq import metrics
-from bbnn_uq._checks import check_choice, check_probs, check_samples
-from bbnn_uq.metrics.uncertainty import entropy_gap
-from bbnn_uq.npz_file import reading_npz, write_npz
+from bbnn_uq import metrics, network_sums
+from bbnn_uq._checks import check_count, check_probs, check_samples
+from bbnn_uq.network_average import NetworkAverage
+from bbnn_uq.network_sums import PARTS
+from bbnn_uq.scores import SAMPLE_SCORES, SCORES, Softened, parse_score
 
-__all__ = ["Predictive", "PredictiveAccumulator", "Softened", "parse_score"]
-
-SCORES = (
-    "entropy",
-    "mutual_information",
-    "expected_entropy",
-    "confidence",
-    "margin",
-    "variation_ratio",
-    "energy",
-)
-"""Names of scores, each higher for inputs that look more out-of-distribution."""
-
-_SAMPLE_SCORES = ("mutual_information", "expected_entropy", "variation_ratio")
+__all__ = ["Predictive", "PredictiveAccumulator"]
 
 
 @dataclass(frozen=True, eq=False)
-class Softened:
-    """The predictive at logits divided by a temperature T, for scores only.
-
-    Args:
-        probs: mean over networks of softmax(z / T), (N, C).
-        expected_entropy: mean over networks of the entropy of softmax(z / T), nats, (N,).
-        energy: mean over networks of −T logsumexp(z / T), (N,), or None without logits.
-    """
-
-    probs: Float64[np.ndarray, "inputs classes"]
-    expected_entropy: Float64[np.ndarray, " inputs"] | None
-    energy: Float64[np.ndarray, " inputs"] | None
-
-
-@dataclass(frozen=True, eq=False)
-class Predictive:
+class Predictive(NetworkAverage):
     """The Monte Carlo predictive distribution of N inputs over C classes, and its uncertainty.
 
     Probabilities are averaged over networks, never logits (Meng, Bachmann, Khan 2020, equation
@@ -69,6 +40,12 @@ class Predictive:
         metadata: JSON values: posterior summary, precision, device, seconds, …
         softened: temperature → :class:`Softened`, for scores such as ``mutual_information@3``.
         samples: softmax(z) of each network, (S, N, C), when they were kept.
+        probs_std_error: Monte Carlo standard error of ``probs``,
+            √(Σ_s (p_s − p)² / (S (S − 1))), (N, C); None for fewer than two networks, for the
+            mode, and for averaged probabilities alone.
+        group_sums: sums over the networks of each of G groups, name → (G, …), from which
+            :meth:`of_groups` and ``leave_out`` are made; network s is in group s mod G. Empty
+            when the networks were not grouped.
 
     Example:
         >>> predictive = Predictive.from_samples([[[0.9, 0.1]], [[0.5, 0.5]]])
@@ -90,6 +67,13 @@ class Predictive:
     metadata: dict[str, Any] = field(default_factory=dict)
     softened: dict[float, Softened] = field(default_factory=dict)
     samples: Float[np.ndarray, "networks inputs classes"] | None = None
+    probs_std_error: Float64[np.ndarray, "inputs classes"] | None = None
+    group_sums: dict[str, np.ndarray] = field(default_factory=dict)
+
+    _ARRAYS: ClassVar = (
+        "probs", "expected_entropy", "variation_ratio", "energy", "samples", "probs_std_error"
+    )  # fmt: skip
+    _REQUIRED: ClassVar = ("probs",)
 
     def __repr__(self) -> str:
         inputs, classes = self.probs.shape
@@ -106,16 +90,18 @@ class Predictive:
             ValueError: the samples are no probabilities of that shape.
         """
         checked = check_samples(samples)
+        count = len(checked)
         return cls(
             probs=checked.mean(axis=0),
             expected_entropy=metrics.expected_entropy(checked),
             variation_ratio=metrics.variation_ratio(checked),
             energy=None,
-            num_samples=len(checked),
+            num_samples=count,
             seed=None,
             method="foreign",
             metadata=metadata or {},
             samples=checked,
+            probs_std_error=checked.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else None,
         )
 
     @classmethod
@@ -134,22 +120,50 @@ class Predictive:
     @property
     def predictive_entropy(self) -> np.ndarray:
         """Entropy of the averaged probabilities, nats, (N,)."""
-        return metrics.predictive_entropy(self.probs)
+        return self._as_they_are.predictive_entropy
 
     @property
     def mutual_information(self) -> np.ndarray | None:
         """Predictive minus expected entropy, nats, (N,), at least 0; biased low for small S."""
-        return _mutual_information(self.probs, self.expected_entropy)
+        return self._as_they_are.mutual_information
 
     @property
     def confidence(self) -> np.ndarray:
         """Largest averaged probability, (N,)."""
-        return self.probs.max(axis=1)
+        return self._as_they_are.confidence
 
     @property
     def margin(self) -> np.ndarray:
         """Difference of the two largest averaged probabilities, (N,)."""
-        return _margin(self.probs)
+        return self._as_they_are.margin
+
+    @property
+    def _as_they_are(self) -> Softened:
+        return Softened(self.probs, self.expected_entropy, self.energy)
+
+    def of_groups(self, groups: Iterable[int]) -> Predictive:
+        """The predictive of the networks of some groups alone, without kept samples.
+
+        Args:
+            groups: numbers in [0, G), at least one; the order does not matter.
+
+        Raises:
+            ValueError: there are no such groups.
+
+        Example:
+            >>> accumulator = PredictiveAccumulator(
+            ...     1, 2, (1.0,), torch.device("cpu"), num_groups=2
+            ... )
+            >>> accumulator.add(slice(0, 1), range(2), torch.tensor([[[0.0, 0.0]], [[9.0, 0.0]]]))
+            >>> both = accumulator.finish(num_samples=2, seed=0, method="monte_carlo")
+            >>> both.of_groups([0]).probs
+            array([[0.5, 0.5]])
+        """
+        chosen = network_sums.check_groups(groups, self.num_groups)
+        sums = {
+            name: network_sums.add_up(values[chosen]) for name, values in self.group_sums.items()
+        }
+        return _from_sums(sums, seed=self.seed, method=self.method, metadata=self.metadata)
 
     def available_scores(self) -> tuple[str, ...]:
         """Names that :meth:`score` takes for this predictive, at temperature 1.
@@ -158,7 +172,7 @@ class Predictive:
         """
         missing: set[str] = set()
         if self.expected_entropy is None or self.num_samples < 2:
-            missing.update(_SAMPLE_SCORES)
+            missing.update(SAMPLE_SCORES)
         if self.energy is None:
             missing.add("energy")
         return tuple(name for name in SCORES if name not in missing)
@@ -177,16 +191,13 @@ class Predictive:
             ValueError: the name is unknown, or this predictive lacks what the score needs.
         """
         kind, temperature = parse_score(name)
-        if temperature == 1.0:
-            view = Softened(self.probs, self.expected_entropy, self.energy)
-        else:
-            view = self._softened(name, temperature)
+        view = self._as_they_are if temperature == 1.0 else self._softened(name, temperature)
         value = {
-            "entropy": lambda: metrics.predictive_entropy(view.probs),
-            "mutual_information": lambda: _mutual_information(view.probs, view.expected_entropy),
+            "entropy": lambda: view.predictive_entropy,
+            "mutual_information": lambda: view.mutual_information,
             "expected_entropy": lambda: view.expected_entropy,
-            "confidence": lambda: -view.probs.max(axis=1),
-            "margin": lambda: -_margin(view.probs),
+            "confidence": lambda: -view.confidence,
+            "margin": lambda: -view.margin,
             "variation_ratio": lambda: self.variation_ratio,
             "energy": lambda: view.energy,
         }[kind]()
@@ -211,67 +222,47 @@ class Predictive:
         softer = powers / powers.sum(axis=-1, keepdims=True)
         return Softened(softer.mean(axis=0), metrics.expected_entropy(softer), None)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to an ``.npz`` file, whole or not at all.
-
-        Example:
-            >>> import tempfile
-            >>> from pathlib import Path
-            >>> path = Path(tempfile.mkdtemp()) / "predictive.npz"
-            >>> Predictive.from_probs([[0.25, 0.75]]).save(path)
-            >>> Predictive.load(path).probs
-            array([[0.25, 0.75]])
-        """
-        arrays: dict[str, np.ndarray | None] = {
-            "probs": self.probs,
-            "expected_entropy": self.expected_entropy,
-            "variation_ratio": self.variation_ratio,
-            "energy": self.energy,
-            "samples": self.samples,
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that there are, by their names in the file; inputs as in the base class."""
+        softened = {
+            f"softened/{temperature!r}/{part}": getattr(view, part)
+            for temperature, view in self.softened.items()
+            for part in PARTS
         }
-        for temperature, view in self.softened.items():
-            for key in ("probs", "expected_entropy", "energy"):
-                arrays[f"softened/{temperature!r}/{key}"] = getattr(view, key)
-        about = {
-            "num_samples": self.num_samples,
-            "seed": self.seed,
-            "method": self.method,
-            "metadata": self.metadata,
-        }
-        write_npz(path, arrays, about)
+        present = {key: values for key, values in softened.items() if values is not None}
+        return super().to_arrays() | present
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Predictive:
-        """Read what :meth:`save` wrote.
-
-        Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is truncated, or no file of :meth:`save`.
-        """
-        with reading_npz(path, "Predictive.save") as (arrays, about):
-            return cls(
-                probs=arrays.pop("probs"),
-                expected_entropy=arrays.pop("expected_entropy", None),
-                variation_ratio=arrays.pop("variation_ratio", None),
-                energy=arrays.pop("energy", None),
-                samples=arrays.pop("samples", None),
-                softened=_read_softened(arrays),
-                **about,
+    def _further_fields(cls, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        names = [key.split("/")[1] for key in arrays if key.startswith("softened/")]
+        softened: dict[float, Any] = {
+            float(name): Softened(
+                arrays[f"softened/{name}/probs"],
+                *(arrays.get(f"softened/{name}/{part}") for part in PARTS[1:]),
             )
+            for name in dict.fromkeys(names)
+        }
+        return {"softened": softened}
 
 
 class PredictiveAccumulator:
-    """Sums over networks from which a :class:`Predictive` is made: memory O(N · C), not O(S).
+    """Sums over networks from which a :class:`Predictive` is made: memory O(G · N · C), not O(S).
+
+    The terms of several networks are computed at once and added network by network, so that the
+    sums are the same to the last bit however networks and inputs are split into calls. They are
+    float64 and take 8 G N (2 C + (2 C + 1) · number of temperatures) bytes.
 
     Args:
         num_inputs: N.
         num_classes: C.
         temperatures: T of the softened scores; 1 is always there.
         device: where the logits come from.
+        num_groups: G; network s belongs to group s mod G, and the predictive can be had without
+            any one group.
 
     Example:
         >>> accumulator = PredictiveAccumulator(1, 2, (1.0,), torch.device("cpu"))
-        >>> accumulator.add(slice(0, 1), torch.tensor([[0.0, 0.0]]))
+        >>> accumulator.add(slice(0, 1), range(1), torch.tensor([[[0.0, 0.0]]]))
         >>> accumulator.finish(num_samples=1, seed=0, method="monte_carlo").probs
         array([[0.5, 0.5]])
     """
@@ -282,32 +273,54 @@ class PredictiveAccumulator:
         num_classes: int,
         temperatures: Sequence[float],
         device: torch.device,
+        *,
+        num_groups: int = 1,
     ) -> None:
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float64, device=device)
+        self.width = num_classes
+        self._temperatures = tuple(dict.fromkeys((1.0, *temperatures)))
+        width = network_sums.num_columns(num_classes, self._temperatures)
+        shape = (check_count(num_groups, "num_groups"), num_inputs, width)
+        self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
 
-        self._votes = zeros(num_inputs, num_classes)
-        self._sums = {
-            temperature: (zeros(num_inputs, num_classes), zeros(num_inputs), zeros(num_inputs))
-            for temperature in dict.fromkeys((1.0, *temperatures))
-        }
-
-    def add(self, rows: slice, logits: Float[Tensor, "inputs classes"]) -> None:
-        """Add one network's logits for the inputs ``rows``; computed in float64."""
-        wide = logits.double()
-        self._votes[rows] += torch.nn.functional.one_hot(wide.argmax(1), wide.shape[1])
-        for temperature, (probs, entropies, energies) in self._sums.items():
-            softened = wide / temperature
-            normaliser = softened.logsumexp(dim=1)
-            p = torch.exp(softened - normaliser[:, None])
-            probs[rows] += p
-            entropies[rows] += torch.special.entr(p).sum(dim=1)
-            energies[rows] -= temperature * normaliser
+    def add(
+        self, rows: slice, networks: range, logits: Float[Tensor, "networks inputs classes"]
+    ) -> None:
+        """Add the logits of the networks of these numbers for the inputs ``rows``, in float64."""
+        assert len(networks) == len(logits)
+        sums = self._sums[:, rows]
+        for some, part in network_sums.blocks(logits):
+            groups = sums[:, part].unbind(0)
+            each = network_sums.terms(logits[some, part], self._temperatures).unbind(0)
+            for network, term in zip(networks[some], each, strict=True):
+                groups[network % len(groups)].add_(term)
 
     @staticmethod
-    def sample(logits: Float[Tensor, "inputs classes"]) -> Float[Tensor, "inputs classes"]:
-        """What is kept of one network: softmax(z)."""
-        return torch.softmax(logits.double(), dim=1)
+    def sample(logits: Float[Tensor, "... classes"]) -> Float[Tensor, "... classes"]:
+        """What is kept of each network: softmax(z)."""
+        return torch.softmax(logits.double(), dim=-1)
+
+    def sums(self) -> dict[str, Tensor]:
+        """The state by name: what :meth:`merge` takes. The tensors are not copied."""
+        return {"sums": self._sums}
+
+    def merge(self, sums: dict[str, Tensor]) -> None:
+        """Add the state of an accumulator of the same arguments that saw other networks."""
+        network_sums.check_same_state(sums, self.sums())
+        self._sums += sums["sums"].to(self._sums.device)
+
+    def standard_error(self, num_samples: int) -> float:
+        """Root mean square over inputs and classes of ``probs_std_error``, at S networks so far.
+
+        Raises:
+            ValueError: ``num_samples`` is below 2.
+        """
+        check_count(num_samples, "num_samples", minimum=2)
+        groups = self._by_name(num_samples)
+        sums = {name: network_sums.add_up(groups[name]) for name in ("1.0/probs", "squares")}
+        return float(np.sqrt(np.mean(network_sums.std_error(sums, num_samples) ** 2)))
+
+    def _by_name(self, num_samples: int) -> dict[str, np.ndarray]:
+        return network_sums.by_name(self._sums.cpu().numpy(), self._temperatures, num_samples)
 
     def finish(
         self,
@@ -318,71 +331,40 @@ class PredictiveAccumulator:
         metadata: dict[str, Any] | None = None,
         samples: np.ndarray | None = None,
     ) -> Predictive:
-        """Divide the sums by the number of networks that were added."""
-        views = {
-            temperature: Softened(*((part / num_samples).cpu().numpy() for part in parts))
-            for temperature, parts in self._sums.items()
-        }
-        main = views.pop(1.0)
-        return Predictive(
-            probs=main.probs,
-            expected_entropy=main.expected_entropy,
-            variation_ratio=1.0 - (self._votes.amax(dim=1) / num_samples).cpu().numpy(),
-            energy=main.energy,
-            num_samples=num_samples,
+        """Divide the sums by the number of networks that were added, numbers 0 … S − 1.
+
+        The predictive keeps the groups when there are several and each has a network.
+        """
+        groups = self._by_name(num_samples)
+        sums = {name: network_sums.add_up(values) for name, values in groups.items()}
+        kept = {}
+        if 1 < len(self._sums) <= num_samples:
+            kept = {name: values.copy() for name, values in groups.items() if name != "squares"}
+        random = num_samples > 1 and method != "mode"
+        return _from_sums(
+            sums,
             seed=seed,
             method=method,
             metadata=metadata or {},
-            softened=views,
             samples=samples,
+            probs_std_error=network_sums.std_error(sums, num_samples) if random else None,
+            group_sums=kept,
         )
 
 
-def parse_score(name: str) -> tuple[str, float]:
-    """Split a score's name into its kind and its temperature.
-
-    Raises:
-        ValueError: the kind is unknown, or the temperature is not a positive number.
-
-    Example:
-        >>> parse_score("mutual_information@3")
-        ('mutual_information', 3.0)
-    """
-    kind, at, suffix = name.partition("@")
-    kind = check_choice("entropy" if kind == "predictive_entropy" else kind, "score", SCORES)
-    if not at:
-        return kind, 1.0
-    # float() would also take "1_0", " 3" or "inf", and the spelling goes into file names.
-    plain = re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", suffix)
-    temperature = float(suffix) if plain else 0.0
-    if temperature <= 0.0:
-        raise ValueError(f"score {name!r} needs a positive number after '@', such as {kind}@3")
-    if kind == "variation_ratio" and temperature != 1.0:
-        raise ValueError("score 'variation_ratio' does not depend on a temperature; drop the '@'")
-    return kind, temperature
-
-
-def _mutual_information(
-    probs: np.ndarray, expected_entropy: np.ndarray | None
-) -> np.ndarray | None:
-    if expected_entropy is None:
-        return None
-    return entropy_gap(metrics.predictive_entropy(probs), expected_entropy)
-
-
-def _margin(probs: np.ndarray) -> np.ndarray:
-    two = np.partition(probs, -2, axis=1)[:, -2:]
-    return two[:, 1] - two[:, 0]
-
-
-def _read_softened(arrays: dict[str, np.ndarray]) -> dict[float, Softened]:
-    keys = [key.split("/")[1] for key in arrays if key.startswith("softened/")]
-    return {
-        float(key): Softened(
-            *(
-                arrays.get(f"softened/{key}/{part}")
-                for part in ("probs", "expected_entropy", "energy")
-            )  # pyright: ignore[reportArgumentType]
-        )
-        for key in dict.fromkeys(keys)
+def _from_sums(sums: Mapping[str, np.ndarray], **others: Any) -> Predictive:
+    count = int(sums["num_networks"])
+    temperatures = [name.removesuffix("/probs") for name in sums if name.endswith("/probs")]
+    views = {
+        float(t): Softened(*(sums[f"{t}/{part}"] / count for part in PARTS)) for t in temperatures
     }
+    main = views.pop(1.0)
+    return Predictive(
+        probs=main.probs,
+        expected_entropy=main.expected_entropy,
+        variation_ratio=1.0 - sums["votes"].max(axis=-1) / count,
+        energy=main.energy,
+        num_samples=count,
+        softened=views,
+        **others,
+    )

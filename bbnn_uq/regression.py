@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import os
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import reduce
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from bbnn_uq._checks import check_choice
-from bbnn_uq.npz_file import reading_npz, write_npz
+from bbnn_uq._checks import check_choice, check_count
+from bbnn_uq.network_average import NetworkAverage
+from bbnn_uq.network_sums import check_groups, check_same_state
 
 __all__ = ["RegressionAccumulator", "RegressionPredictive"]
 
@@ -20,7 +23,7 @@ SCORES = ("epistemic_std", "std", "aleatoric_std")
 
 
 @dataclass(frozen=True, eq=False)
-class RegressionPredictive:
+class RegressionPredictive(NetworkAverage):
     """The Monte Carlo predictive of real targets, as mean and standard deviations.
 
     Networks s = 1 … S give Gaussians N(m_s, v_s). Their mixture has the mean m = (1 / S) Σ m_s and,
@@ -36,6 +39,9 @@ class RegressionPredictive:
         method: ``monte_carlo`` or ``mode``.
         metadata: JSON values: posterior summary, precision, device, seconds, …
         samples: m_s of each network, (S, N) or (S, N, D), when they were kept.
+        group_sums: the moments over the networks of each of G groups, name → (G, N, ·), from
+            which :meth:`of_groups` and ``leave_out`` are made; network s is in group s mod G.
+            Empty when the networks were not grouped.
 
     Example:
         >>> predictive = RegressionPredictive(
@@ -53,6 +59,10 @@ class RegressionPredictive:
     method: str
     metadata: dict[str, Any] = field(default_factory=dict)
     samples: Float[np.ndarray, "networks inputs ..."] | None = None
+    group_sums: dict[str, np.ndarray] = field(default_factory=dict)
+
+    _ARRAYS: ClassVar = ("mean", "epistemic_std", "aleatoric_std", "samples")
+    _REQUIRED: ClassVar = ("mean", "epistemic_std", "aleatoric_std")
 
     def __repr__(self) -> str:
         return (
@@ -64,6 +74,36 @@ class RegressionPredictive:
     def std(self) -> np.ndarray:
         """Standard deviation of the predictive: √(epistemic² + aleatoric²)."""
         return np.hypot(self.epistemic_std, self.aleatoric_std)
+
+    @property
+    def mean_std_error(self) -> np.ndarray | None:
+        """Monte Carlo standard error of ``mean``: √(Σ_s (m_s − m)² / (S (S − 1))), its shape.
+
+        None for fewer than two networks and for the mode, whose mean is no random draw.
+        """
+        if self.num_samples < 2 or self.method == "mode":
+            return None
+        return self.epistemic_std / math.sqrt(self.num_samples - 1)
+
+    def of_groups(self, groups: Iterable[int]) -> RegressionPredictive:
+        """The predictive of the networks of some groups alone, without kept samples.
+
+        Args:
+            groups: numbers in [0, G), at least one; the order does not matter.
+
+        Raises:
+            ValueError: there are no such groups.
+        """
+        chosen = check_groups(groups, self.num_groups)
+        moments = _combined({name: values[chosen] for name, values in self.group_sums.items()})
+        return _from_moments(
+            moments,
+            int(moments["seen"].max()),
+            vector=self.mean.ndim == 2,
+            seed=self.seed,
+            method=self.method,
+            metadata=self.metadata,
+        )
 
     def score(self, name: str) -> np.ndarray:
         """A score by name, (N,): higher means more out-of-distribution.
@@ -78,86 +118,114 @@ class RegressionPredictive:
         spread = getattr(self, check_choice(name, "score", SCORES))
         return spread if spread.ndim == 1 else np.sqrt(np.square(spread).sum(axis=1))
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write everything to an ``.npz`` file, whole or not at all.
-
-        Example:
-            >>> import tempfile
-            >>> from pathlib import Path
-            >>> path = Path(tempfile.mkdtemp()) / "predictive.npz"
-            >>> one = np.ones(2)
-            >>> RegressionPredictive(one, one, one, 32, 0, "monte_carlo").save(path)
-            >>> RegressionPredictive.load(path).mean
-            array([1., 1.])
-        """
-        about = {
-            "num_samples": self.num_samples,
-            "seed": self.seed,
-            "method": self.method,
-            "metadata": self.metadata,
-        }
-        write_npz(path, {key: getattr(self, key) for key in _ARRAYS}, about)
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> RegressionPredictive:
-        """Read what :meth:`save` wrote.
+    def from_arrays(
+        cls, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
+    ) -> RegressionPredictive:
+        """From what :meth:`to_arrays` and :meth:`about` gave.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: it is truncated, or no file of :meth:`save`.
+            KeyError, ValueError: an array is missing, or they differ in shape.
         """
-        with reading_npz(path, "RegressionPredictive.save") as (arrays, about):
-            if len({arrays[key].shape for key in _ARRAYS[:3]}) > 1:
-                raise ValueError("arrays differ in shape")
-            return cls(**arrays, **about)
-
-
-_ARRAYS = ("mean", "epistemic_std", "aleatoric_std", "samples")
+        if len({arrays[key].shape for key in cls._REQUIRED}) > 1:
+            raise ValueError("arrays differ in shape")
+        return super().from_arrays(arrays, about)
 
 
 class RegressionAccumulator:
     """Moments over networks from which a :class:`RegressionPredictive` is made, in one pass.
 
     Squared deviations are updated as in Welford 1962: sums of squares would cancel where the
-    targets' mean is large beside their spread.
+    targets' mean is large beside their spread. Networks are added one after the other, so that
+    the moments are the same to the last bit however networks and inputs are split into calls.
+    They are float64 and take 8 G N (3 D + 1) bytes.
 
     Args:
         num_inputs: N.
         num_targets: D.
         device: where the moments come from.
         vector: whether targets have an axis of their own, (N, D), rather than being (N,).
+        num_groups: G; network s belongs to group s mod G, and the predictive can be had without
+            any one group.
 
     Example:
         >>> accumulator = RegressionAccumulator(1, 1, torch.device("cpu"))
-        >>> accumulator.add(slice(0, 1), torch.tensor([[1.0]]), torch.ones(1, 1))
-        >>> accumulator.add(slice(0, 1), torch.tensor([[3.0]]), torch.ones(1, 1))
+        >>> means = torch.tensor([[[1.0]], [[3.0]]])
+        >>> accumulator.add(slice(0, 1), range(2), means, torch.ones(2, 1, 1))
         >>> accumulator.finish(num_samples=2, seed=0, method="monte_carlo").std
         array([1.41421356])
     """
 
     def __init__(
-        self, num_inputs: int, num_targets: int, device: torch.device, *, vector: bool = False
+        self,
+        num_inputs: int,
+        num_targets: int,
+        device: torch.device,
+        *,
+        vector: bool = False,
+        num_groups: int = 1,
     ) -> None:
-        def zeros(columns: int) -> Tensor:
-            return torch.zeros(num_inputs, columns, dtype=torch.float64, device=device)
-
-        self._mean, self._squares, self._variance = (zeros(num_targets) for _ in range(3))
-        self._seen = zeros(1)
+        self.width = num_targets
+        shape = (check_count(num_groups, "num_groups"), num_inputs)
+        columns = {"seen": 1, "mean": num_targets, "squares": num_targets, "variance": num_targets}
+        self._moments = {
+            name: torch.zeros(*shape, width, dtype=torch.float64, device=device)
+            for name, width in columns.items()
+        }
         self._vector = vector
 
-    def add(self, rows: slice, mean: Tensor, std: Tensor) -> None:
-        """Add one network's m_s and √v_s, each (n, D), for the inputs ``rows``."""
-        self._seen[rows] += 1
-        change = mean.double() - self._mean[rows]
-        self._mean[rows] += change / self._seen[rows]
-        self._squares[rows] += change * (mean.double() - self._mean[rows])
-        self._variance[rows] += std.double().square()
+    def add(
+        self,
+        rows: slice,
+        networks: range,
+        mean: Float[Tensor, "networks inputs targets"],
+        std: Float[Tensor, "networks inputs targets"],
+    ) -> None:
+        """Add m_s and √v_s of the networks of these numbers for the inputs ``rows``."""
+        groups = [values[:, rows].unbind(0) for values in self._moments.values()]
+        means, variances = mean.double().unbind(0), std.double().square().unbind(0)
+        for network, m, v in zip(networks, means, variances, strict=True):
+            seen, average, squares, variance = (each[network % len(each)] for each in groups)
+            change = m - average
+            average.add_(change / seen.add_(1))
+            squares.add_(change * (m - average))
+            variance.add_(v)
 
     @staticmethod
     def sample(mean: Tensor, std: Tensor) -> Tensor:
-        """What is kept of one network: its means."""
+        """What is kept of each network: its means."""
         del std
         return mean
+
+    def sums(self) -> dict[str, Tensor]:
+        """The state by name: what :meth:`merge` takes. The tensors are not copied."""
+        return dict(self._moments)
+
+    def merge(self, sums: dict[str, Tensor]) -> None:
+        """Take in the state of an accumulator of the same arguments that saw other networks."""
+        check_same_state(sums, self._moments)
+        merged = _merged(self._moments, {k: v.to(self._moments[k].device) for k, v in sums.items()})
+        for name, values in merged.items():
+            self._moments[name].copy_(values)
+
+    def standard_error(self, num_samples: int) -> float:
+        """Standard error of the mean in units of the predictive's std, at S networks so far.
+
+        √(mean of Σ_s (m_s − m)² / (S (S − 1)) / mean of std²), both means over inputs and target
+        dimensions: a share, without the targets' unit. 0 where std is 0 everywhere.
+
+        Raises:
+            ValueError: ``num_samples`` is below 2.
+        """
+        count = check_count(num_samples, "num_samples", minimum=2)
+        moments = _combined(self._by_name())
+        squares, variance = moments["squares"].mean(), moments["variance"].mean()
+        if squares == 0.0:
+            return 0.0
+        return math.sqrt(squares / (count - 1) / (squares + variance))
+
+    def _by_name(self) -> dict[str, np.ndarray]:
+        return {name: values.cpu().numpy().copy() for name, values in self._moments.items()}
 
     def finish(
         self,
@@ -168,19 +236,58 @@ class RegressionAccumulator:
         metadata: dict[str, Any] | None = None,
         samples: np.ndarray | None = None,
     ) -> RegressionPredictive:
-        """Divide the sums by the number of networks that were added."""
+        """Divide the sums by the number of networks that were added, numbers 0 … S − 1.
 
-        def shaped(values: Tensor) -> np.ndarray:
-            array = values.cpu().numpy()
-            return array if self._vector else array[:, 0]
-
-        return RegressionPredictive(
-            mean=shaped(self._mean),
-            epistemic_std=shaped((self._squares / num_samples).sqrt()),
-            aleatoric_std=shaped((self._variance / num_samples).sqrt()),
-            num_samples=num_samples,
+        The predictive keeps the groups when there are several and each has a network.
+        """
+        groups = self._by_name()
+        return _from_moments(
+            _combined(groups),
+            num_samples,
+            vector=self._vector,
             seed=seed,
             method=method,
             metadata=metadata or {},
             samples=samples if samples is None or self._vector else samples[..., 0],
+            group_sums=groups if 1 < len(groups["seen"]) <= num_samples else {},
         )
+
+
+def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Moments over two sets of networks together; exact where one of them is empty.
+
+    δ = m_b − m_a;  m = m_a + δ n_b / n;  M = M_a + M_b + δ² n_a n_b / n  (Chan, Golub, LeVeque
+    1983), of NumPy arrays or tensors.
+    """
+    seen = a["seen"] + b["seen"]
+    share = b["seen"] / seen.clip(1)
+    change = b["mean"] - a["mean"]
+    return {
+        "seen": seen,
+        "mean": a["mean"] + change * share,
+        "squares": a["squares"] + b["squares"] + change**2 * (a["seen"] * share),
+        "variance": a["variance"] + b["variance"],
+    }
+
+
+def _combined(groups: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Moments (N, ·) over the networks of all groups (G, N, ·), one group after the other."""
+    each = (
+        {name: values[g] for name, values in groups.items()} for g in range(len(groups["seen"]))
+    )
+    return reduce(_merged, each)
+
+
+def _from_moments(
+    moments: Mapping[str, np.ndarray], num_samples: int, *, vector: bool, **others: Any
+) -> RegressionPredictive:
+    def shaped(values: np.ndarray) -> np.ndarray:
+        return values if vector else values[:, 0]
+
+    return RegressionPredictive(
+        mean=shaped(moments["mean"]),
+        epistemic_std=shaped(np.sqrt(moments["squares"] / num_samples)),
+        aleatoric_std=shaped(np.sqrt(moments["variance"] / num_samples)),
+        num_samples=num_samples,
+        **others,
+    )

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
 import shutil
 import tempfile
-import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,9 @@ from bbnn_uq import metrics
 from bbnn_uq._checks import check_count, check_fraction, check_labels, check_seed
 from bbnn_uq._files import writable_folder
 from bbnn_uq.metrics import Interval, ReliabilityCurve
+from bbnn_uq.monte_carlo import Measurement, common_groups, monte_carlo_errors
 from bbnn_uq.predictive import Predictive
+from bbnn_uq.report_files import draw_figures, figure_names, markdown, safe_names
 
 __all__ = ["Report", "evaluate"]
 
@@ -30,13 +30,15 @@ NUM_RESAMPLES = 1000
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Accuracy, calibration and OOD detection of one predictive, each with an interval.
+    """Accuracy, calibration and OOD detection of one predictive, each with both of its errors.
 
     Args:
-        id: ``dataset``, ``n`` and metric name → :class:`~bbnn_uq.metrics.Interval`.
-        ood: set name → {"n", "scores": score name → metric name → Interval}.
-        mode: the same metrics of the posterior's mode, and ``mean_minus_mode``, the paired
-            differences (negative NLL: averaging networks helps); None when no mode was given.
+        id: ``dataset``, ``n`` and metric name → :class:`~bbnn_uq.monte_carlo.Measurement`: the
+            value, its interval over inputs, and its Monte Carlo error over networks.
+        ood: set name → {"n", "scores": score name → metric name → Measurement}.
+        mode: metric name → :class:`~bbnn_uq.metrics.Interval` of the posterior's mode, and
+            ``mean_minus_mode``, the paired differences (negative NLL: averaging networks helps);
+            None when no mode was given.
         posterior: the posterior's summary; None for foreign predictions.
         inference: how the networks were drawn and run.
         settings: bins, confidence level, resamples and seed of the numbers here.
@@ -66,17 +68,7 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON values in the schema of ``report.json``; non-finite numbers are None."""
-        return _json_value(
-            {
-                "schema": SCHEMA,
-                "id": self.id,
-                "ood": self.ood,
-                "mode": self.mode,
-                "posterior": self.posterior,
-                "inference": self.inference,
-                "settings": self.settings,
-            }
-        )
+        return _json_value({"schema": SCHEMA} | self._parts())
 
     def to_json(self) -> str:
         """:meth:`to_dict` as text."""
@@ -84,32 +76,11 @@ class Report:
 
     def to_markdown(self) -> str:
         """The tables a person reads first."""
-        level = f"{100 * self.settings['confidence_level']:g} %"
-        lines = [
-            f"# {_cell(self.id['dataset'])}",
-            "",
-            f"{self.id['n']:,} test inputs; intervals are {level} bootstrap intervals over them.",
-            "",
-        ]
-        columns = ["", "mean of networks"]
-        rows = [[name, _shown(self.id[name])] for name in METRICS]
-        if self.mode is not None:
-            columns += ["mode", "mean − mode"]
-            for row in rows:
-                row += [_shown(self.mode[row[0]]), _shown(self.mode["mean_minus_mode"][row[0]])]
-        lines += [*_table(columns, rows), ""]
-        for name, entry in self.ood.items():
-            lines += [f"## Against {_cell(name)}", "", f"{entry['n']:,} OOD inputs.", ""]
-            first = next(iter(entry["scores"].values()))
-            rows = [
-                [f"`{score}`", *(_shown(value) for value in numbers.values())]
-                for score, numbers in entry["scores"].items()
-            ]
-            lines += [*_table(["score", *first], rows), ""]
-        if self.posterior is not None:
-            lines += ["## Posterior", "", *_facts(self.posterior), ""]
-        lines += ["## Inference", "", *_facts(self.inference), ""]
-        return "\n".join(lines)
+        return markdown(**self._parts())
+
+    def _parts(self) -> dict[str, Any]:
+        names = ("id", "ood", "mode", "posterior", "inference", "settings")
+        return {name: getattr(self, name) for name in names}
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write the evaluation folder: JSON, Markdown, figures and scores.
@@ -130,10 +101,9 @@ class Report:
             (stage / "report.md").write_text(self.to_markdown(), encoding="utf-8")
             np.savez(stage / "scores.npz", **self._arrays())
             (stage / "report.json").write_text(self.to_json(), encoding="utf-8")
-            with warnings.catch_warnings():
-                # The tables hold a name in letters that the figures' font lacks.
-                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-                self._draw(stage)
+            draw_figures(
+                stage, id=self.id, ood=self.ood, reliability=self.reliability, scores=self.scores
+            )
             self._remove_earlier_figures(target)
             for file in sorted(stage.iterdir(), key=lambda file: file.name == "report.json"):
                 file.replace(target / file.name)
@@ -144,7 +114,7 @@ class Report:
     def _arrays(self) -> dict[str, Any]:
         arrays = {"id/probs": self.probs, "id/labels": self.labels}
         arrays |= {f"id/{score}": values for score, values in self.scores["id"].items()}
-        for name, safe in _safe_names(self.ood).items():
+        for name, safe in safe_names(self.ood).items():
             scores = self.scores["ood/" + name]
             arrays |= {f"ood/{safe}/{score}": values for score, values in scores.items()}
         return arrays
@@ -156,46 +126,10 @@ class Report:
             names = {set_: entry["scores"] for set_, entry in earlier.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return
-        kept = _figure_names({set_: entry["scores"] for set_, entry in self.ood.items()})
-        for name in set(_figure_names(names)) - set(kept):
+        kept = figure_names({set_: entry["scores"] for set_, entry in self.ood.items()})
+        for name in set(figure_names(names)) - set(kept):
             if Path(name).name == name:  # that file may be anybody's
                 (folder / name).unlink(missing_ok=True)
-
-    def _draw(self, folder: Path) -> None:
-        from matplotlib.figure import Figure
-
-        from bbnn_uq import plots  # late: drawing is the only part that needs matplotlib
-
-        def new(size: tuple[float, float]) -> tuple[Figure, Any]:
-            figure = Figure(figsize=size, layout="constrained", dpi=150)
-            return figure, figure.add_subplot()
-
-        figure, ax = new((4.2, 5.0))
-        plots.reliability_diagram(self.reliability, ax, ece=self.id["ece"])
-        inside = _figure_name(self.id["dataset"])
-        figure.suptitle(inside, parse_math=False)
-        figure.savefig(folder / "reliability.png")
-        safe = _safe_names(self.ood)
-        for name, entry in self.ood.items():
-            outside = _figure_name(name)
-            outside += " (OOD)" if outside == inside else ""
-            both = {inside: self.scores["id"], outside: self.scores["ood/" + name]}
-            curves = {}
-            for score, numbers in entry["scores"].items():
-                sets = {shown: scores[score] for shown, scores in both.items()}
-                figure, ax = new((5.6, 3.6))
-                plots.ood_histograms(sets, ax, score=score, auroc=numbers["auroc"])
-                figure.savefig(folder / f"ood_{score}_{safe[name]}.png")
-                auroc = numbers["auroc"].value
-                curves[f"{score} ({auroc:.3f})"] = metrics.roc_curve(*sets.values())
-            figure, ax = new((4.6, 4.6))
-            plots.roc_curves(curves, ax)
-            title = f"{inside}\nagainst {outside} (AUROC)"
-            figure.suptitle(title, fontsize="medium", parse_math=False)
-            figure.savefig(folder / f"roc_{safe[name]}.png")
-
-
-METRICS = ("accuracy", "nll", "brier", "ece", "aurc")
 
 
 def evaluate(
@@ -211,8 +145,11 @@ def evaluate(
 ) -> Report:
     """Measure accuracy, calibration and OOD detection, each with a bootstrap interval.
 
-    Intervals are over the test inputs, 1,000 resamples; they do not hold the Monte Carlo error
-    over networks. OOD is the positive class and every score is higher for OOD.
+    Intervals are over the test inputs, 1,000 resamples. The Monte Carlo error over networks is
+    not in them; it stands beside them as ``mc_error``, the jackknife of
+    :func:`bbnn_uq.monte_carlo.monte_carlo_error`, where the predictives were made with the same
+    groups of networks or kept their samples, and is None elsewhere. OOD is the positive class
+    and every score is higher for OOD.
 
     Args:
         predictive: of the in-distribution test set.
@@ -274,9 +211,6 @@ def evaluate(
     table = {"id": {name: predictive.score(name) for name in names}}
     table |= {"ood/" + key: {n: other.score(n) for n in names} for key, other in others.items()}
 
-    def measured(of: Predictive) -> dict[str, Interval]:
-        return metrics.classification_intervals(of.probs, checked, num_bins=num_bins, **options)
-
     facts = predictive.metadata
     posterior = facts.get("posterior")
     everything = [predictive, *others.values(), *([] if mode is None else [mode])]
@@ -284,28 +218,18 @@ def evaluate(
         id={
             "dataset": facts.get("dataset", "id"),
             "n": len(checked),
-            **measured(predictive),
+            **_measured_id(predictive, checked, num_bins, options),
         },
         ood={
             key: {
                 "n": len(other.probs),
-                "scores": {
-                    name: metrics.ood_intervals(
-                        table["id"][name], table["ood/" + key][name], **options
-                    )
-                    for name in names
-                },
+                "scores": _measured_ood(
+                    (predictive, other), (table["id"], table["ood/" + key]), options
+                ),
             }
             for key, other in others.items()
         },
-        mode=None
-        if mode is None
-        else measured(mode)
-        | {
-            "mean_minus_mode": metrics.paired_differences(
-                predictive.probs, mode.probs, checked, num_bins=num_bins, **options
-            )
-        },
+        mode=None if mode is None else _against_mode(predictive, mode, checked, num_bins, options),
         posterior=None
         if posterior is None
         else {key: value for key, value in posterior.items() if key != "layers"},
@@ -325,6 +249,71 @@ def evaluate(
         labels=checked,
         scores=table,
     )
+
+
+def _measured_id(
+    predictive: Predictive, labels: np.ndarray, num_bins: int, options: dict[str, Any]
+) -> dict[str, Measurement]:
+    def points(left: Predictive) -> dict[str, float]:
+        return {
+            "accuracy": metrics.accuracy(left.probs, labels),
+            "nll": metrics.nll(left.probs, labels),
+            "brier": metrics.brier(left.probs, labels),
+            "ece": metrics.ece(left.probs, labels, num_bins=num_bins),
+            "aurc": metrics.aurc(left.probs, labels),
+        }
+
+    errors = monte_carlo_errors(points, predictive) if common_groups(predictive) else {}
+    intervals = metrics.classification_intervals(
+        predictive.probs, labels, num_bins=num_bins, **options
+    )
+    return {
+        name: Measurement(**interval.to_dict(), mc_error=errors.get(name))
+        for name, interval in intervals.items()
+    }
+
+
+def _measured_ood(
+    predictives: tuple[Predictive, Predictive],
+    scores: tuple[dict[str, np.ndarray], dict[str, np.ndarray]],
+    options: dict[str, Any],
+) -> dict[str, dict[str, Measurement]]:
+    inside, outside = scores
+
+    def points(left: Predictive, left_other: Predictive) -> dict[str, float]:
+        found = {}
+        for name in inside:
+            try:
+                numbers = metrics.ood_metrics(left.score(name), left_other.score(name))
+            except ValueError:
+                continue  # what kept samples or sums by group do not hold, such as the energy
+            found |= {f"{name} {metric}": value for metric, value in asdict(numbers).items()}
+        return found
+
+    errors = monte_carlo_errors(points, *predictives) if common_groups(*predictives) else {}
+    intervals = {
+        name: metrics.ood_intervals(inside[name], outside[name], **options) for name in inside
+    }
+    return {
+        name: {
+            metric: Measurement(**interval.to_dict(), mc_error=errors.get(f"{name} {metric}"))
+            for metric, interval in of_score.items()
+        }
+        for name, of_score in intervals.items()
+    }
+
+
+def _against_mode(
+    predictive: Predictive,
+    mode: Predictive,
+    labels: np.ndarray,
+    num_bins: int,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    options = options | {"num_bins": num_bins}
+    intervals = metrics.classification_intervals(mode.probs, labels, **options)
+    differences = metrics.paired_differences(predictive.probs, mode.probs, labels, **options)
+    return {**intervals, "mean_minus_mode": differences}
 
 
 def _check_same_networks(name: str, reference: Predictive, other: Predictive) -> None:
@@ -360,37 +349,6 @@ def _all_scores(predictive: Predictive) -> list[str]:
     return [*names, *softened]
 
 
-def _figure_names(scores: Mapping[str, Iterable[str]]) -> list[str]:
-    """Files of the figures for each OOD set and its scores."""
-    safe = _safe_names(dict(scores))
-    names = [f"ood_{score}_{safe[set_]}.png" for set_ in scores for score in scores[set_]]
-    return names + [f"roc_{safe[set_]}.png" for set_ in scores]
-
-
-def _safe_names(names: Mapping[str, Any]) -> dict[str, str]:
-    """Set name → a name for files, distinct for distinct sets."""
-    safe: dict[str, str] = {}
-    for name in names:
-        base = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:80] or "_"
-        taken = {value.lower() for value in safe.values()}
-        candidate, number = base, 2
-        while candidate.lower() in taken:
-            candidate, number = f"{base}_{number}", number + 1
-        safe[name] = candidate
-    return safe
-
-
-def _printable(name: str) -> str:
-    """A name on one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
-
-
-def _figure_name(name: str) -> str:
-    """A name short enough for a title."""
-    printable = _printable(name)
-    return printable if len(printable) <= 36 else printable[:35] + "…"
-
-
 def _json_value(value: Any) -> Any:
     if isinstance(value, Interval):
         return _json_value(asdict(value))
@@ -399,24 +357,3 @@ def _json_value(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _shown(interval: Interval) -> str:
-    return f"{interval.value:.4f} [{interval.low:.4f}, {interval.high:.4f}]"
-
-
-def _cell(text: str) -> str:
-    """A name that came from a file, harmless in Markdown."""
-    return re.sub(r"([\\`*_{}\[\]<>()#|!])", r"\\\1", _printable(text))
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def _facts(facts: Mapping[str, Any]) -> list[str]:
-    return [
-        f"- {key.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}"
-        for key, value in facts.items()
-    ]

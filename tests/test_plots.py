@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from bbnn_uq import metrics, plots
 from bbnn_uq.metrics import Interval
+from bbnn_uq.monte_carlo import MetricCurve
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,13 @@ def calls(curve):
         lambda ax=None: plots.reliability_diagram(curve, ax),
         lambda ax=None: plots.ood_histograms({"id": [0.1], "ood": [0.9]}, ax, score="entropy"),
         lambda ax=None: plots.roc_curves({"entropy": roc}, ax),
+        lambda ax=None: plots.metric_against_networks(metric_curve(), ax, ylabel="NLL"),
     ]
+
+
+def metric_curve():
+    columns = ([1.0, 2.0, 4.0, 6.0], [0.9, 0.7, 0.6, 0.55], [0.2, 0.1, np.nan, np.nan])
+    return MetricCurve(*(np.array(column) for column in columns), np.array([6, 3, 1, 1]))
 
 
 def test_an_axes_that_is_given_is_used_and_no_other_figure_made(calls):
@@ -67,7 +74,7 @@ def test_an_axes_that_is_given_is_used_and_no_other_figure_made(calls):
 
 def test_without_an_axes_each_call_makes_a_figure_of_its_own(calls):
     figures = {call().figure.number for call in calls}
-    assert len(figures) == 3
+    assert len(figures) == 4
     assert set(plt.get_fignums()) == figures
 
 
@@ -293,3 +300,24 @@ def test_many_or_no_roc_curves_draw_without_a_warning():
     curve = metrics.roc_curve([0.5, 0.5], [0.5])
     for count in (0, 1, 12):
         draw(plots.roc_curves({str(i): curve for i in range(count)}, new_axes()))
+
+
+# --- a metric against the number of networks ---------------------------------------------------
+
+
+def test_metric_against_networks_shows_means_and_the_bars_that_there_are():
+    axes = plots.metric_against_networks(metric_curve(), new_axes(), ylabel="NLL $x^$")
+    draw(axes)
+    points = lines_of(axes)[0]
+    np.testing.assert_array_equal(points, [[1, 0.9], [2, 0.7], [4, 0.6], [6, 0.55]])
+    bars = np.array(axes.collections[0].get_segments())
+    np.testing.assert_allclose(bars, [[[1, 0.7], [1, 1.1]], [[2, 0.6], [2, 0.8]]])
+    assert len(axes.collections) == 1
+    assert axes.get_xscale() == "log"
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["1", "2", "4", "6"]
+    assert axes.get_ylabel() == "NLL $x^$"
+
+
+def test_metric_against_networks_of_one_infinite_point():
+    one = MetricCurve(np.array([8.0]), np.array([np.inf]), np.array([np.nan]), np.array([1]))
+    draw(plots.metric_against_networks(one, new_axes(), ylabel="NLL"))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from bbnn_uq import Predictive, evaluate
+from bbnn_uq import Predictive, evaluate, metrics
 from bbnn_uq.predictive import PredictiveAccumulator
 
 NETWORKS, CLASSES = 4, 3
@@ -24,15 +24,21 @@ POSTERIOR = {
 }
 
 
-def sampled(num_inputs, *, scale, seed, labels=None, networks=NETWORKS, **changes):
+def sampled(
+    num_inputs, *, scale, seed, labels=None, networks=NETWORKS, num_groups=1, keep=False, **changes
+):
     """The predictive of networks whose logits are noise, plus ``scale`` at the label."""
     generator = torch.Generator().manual_seed(seed)
-    accumulator = PredictiveAccumulator(num_inputs, CLASSES, (1.0, 3.0), torch.device("cpu"))
-    for _ in range(networks):
+    accumulator = PredictiveAccumulator(
+        num_inputs, CLASSES, (1.0, 3.0), torch.device("cpu"), num_groups=num_groups
+    )
+    samples = []
+    for network in range(networks):
         logits = torch.randn(num_inputs, CLASSES, generator=generator, dtype=torch.float64)
         if labels is not None:
             logits[torch.arange(num_inputs), torch.as_tensor(labels)] += scale
-        accumulator.add(slice(0, num_inputs), logits)
+        accumulator.add(slice(0, num_inputs), range(network, network + 1), logits[None])
+        samples.append(accumulator.sample(logits).numpy())
     facts = {
         "dataset": "inside",
         "posterior": POSTERIOR,
@@ -41,6 +47,7 @@ def sampled(num_inputs, *, scale, seed, labels=None, networks=NETWORKS, **change
         "seconds": 0.5,
     }
     options = {"num_samples": networks, "seed": 7, "method": "monte_carlo", "metadata": facts}
+    options["samples"] = np.stack(samples) if keep else None
     return accumulator.finish(**(options | changes))
 
 
@@ -102,7 +109,7 @@ def ood_numbers(id_scores, ood_scores):
 def intervals_of(value, path=""):
     """Every {"value", "low", "high"} of a report, by its path."""
     if isinstance(value, dict):
-        if set(value) == {"value", "low", "high"}:
+        if set(value) >= {"value", "low", "high"}:
             yield path, value
         else:
             for key, item in value.items():
@@ -218,11 +225,144 @@ def test_scores_of_the_report_default_to_all_that_the_predictive_has(inside, lab
 
 def test_default_scores_work_at_temperatures_that_are_no_round_numbers(labels):
     accumulator = PredictiveAccumulator(80, CLASSES, (1 / 3, 1e-7), torch.device("cpu"))
-    accumulator.add(slice(0, 80), torch.randn(80, CLASSES, generator=torch.manual_seed(0)))
+    logits = torch.randn(1, 80, CLASSES, generator=torch.manual_seed(0))
+    accumulator.add(slice(0, 80), range(1), logits)
     predictive = accumulator.finish(num_samples=1, seed=0, method="monte_carlo")
     found = evaluate(predictive, labels, ood={"same": predictive}).to_dict()
     assert "entropy@0.3333333333333333" in found["ood"]["same"]["scores"]
     assert "entropy@1e-07" in found["ood"]["same"]["scores"]
+
+
+# --- errors over networks ----------------------------------------------------------------------
+
+
+def everything(labels, **options):
+    """An ID set, over- and underconfident, and two OOD sets of the same networks."""
+    scale = torch.linspace(-2, 4, 80, dtype=torch.float64)
+    return (
+        sampled(80, scale=scale, seed=0, labels=labels, networks=12, **options),
+        {
+            "near": sampled(50, scale=1.0, seed=1, labels=labels[:50], networks=12, **options),
+            "far": sampled(30, scale=0.0, seed=2, networks=12, **options),
+        },
+    )
+
+
+def jackknifed(statistic, *predictives):
+    """The formula as it is written, from the predictives without each group."""
+    values = np.array(
+        [statistic(*left) for left in zip(*(p.leave_out for p in predictives), strict=True)]
+    )
+    groups = len(values)
+    return np.sqrt((groups - 1) / groups * ((values - values.mean()) ** 2).sum())
+
+
+def test_every_number_has_its_monte_carlo_error(labels):
+    inside, sets = everything(labels, num_groups=4)
+    report = evaluate(inside, labels, ood=sets, scores=SCORES, num_bins=7).to_dict()
+    wanted = {
+        "accuracy": lambda p: accuracy_score(labels, p.probs.argmax(axis=1)),
+        "nll": lambda p: log_loss(labels, p.probs, labels=range(CLASSES)),
+        "brier": lambda p: ((p.probs - np.eye(CLASSES)[labels]) ** 2).sum(axis=1).mean(),
+        "ece": lambda p: expected_calibration_error(p.probs, labels, 7),
+        "aurc": lambda p: area_under_risk_coverage(p.probs, labels),
+    }
+    for name, statistic in wanted.items():
+        found = report["id"][name]["mc_error"]
+        assert found == pytest.approx(jackknifed(statistic, inside), rel=1e-9), name
+        assert found > 0
+    for key, other in sets.items():
+        for score in SCORES:
+            for metric, value in report["ood"][key]["scores"][score].items():
+
+                def statistic(p, q, score=score, metric=metric):
+                    return ood_numbers(p.score(score), q.score(score))[metric]
+
+                error = jackknifed(statistic, inside, other)
+                assert value["mc_error"] == pytest.approx(error, rel=1e-9, abs=1e-15)
+
+
+def test_errors_stand_beside_the_intervals_and_change_none(labels):
+    with_groups, without = everything(labels, num_groups=4), everything(labels)
+    first = evaluate(with_groups[0], labels, ood=with_groups[1], scores=SCORES).to_dict()
+    second = evaluate(without[0], labels, ood=without[1], scores=SCORES).to_dict()
+    a, b = dict(intervals_of(first)), dict(intervals_of(second))
+    assert set(a) == set(b)
+    for path, value in a.items():
+        bare = {key: number for key, number in value.items() if key != "mc_error"}
+        assert bare == pytest.approx({k: v for k, v in b[path].items() if k != "mc_error"})
+        assert value["mc_error"] is not None
+        assert b[path]["mc_error"] is None
+
+
+def test_kept_samples_give_errors_of_all_but_what_needs_logits(labels):
+    inside, sets = everything(labels, keep=True)
+    report = evaluate(inside, labels, ood=sets, scores=SCORES).to_dict()
+    assert report["id"]["nll"]["mc_error"] > 0
+    for score, numbers in report["ood"]["far"]["scores"].items():
+        known = [number["mc_error"] is not None for number in numbers.values()]
+        assert known == [score != "energy"] * 5, score
+    foreign = Predictive.from_samples(inside.samples)
+    found = evaluate(foreign, labels).to_dict()["id"]["nll"]["mc_error"]
+    assert found == pytest.approx(report["id"]["nll"]["mc_error"], rel=1e-9)
+
+
+def test_sets_with_other_groups_have_no_errors_in_common(labels):
+    inside, _ = everything(labels, num_groups=4)
+    _, sets = everything(labels, num_groups=3)
+    report = evaluate(inside, labels, ood=sets, scores=["entropy"]).to_dict()
+    assert report["id"]["nll"]["mc_error"] > 0
+    numbers = report["ood"]["far"]["scores"]["entropy"]
+    assert all(number["mc_error"] is None for number in numbers.values())
+
+
+def test_the_mode_has_no_error_over_networks(labels):
+    inside, _ = everything(labels, num_groups=4)
+    mode = sampled(80, scale=1.5, seed=3, labels=labels, networks=1, method="mode")
+    report = evaluate(inside, labels, mode=mode).to_dict()["mode"]
+    assert set(report["nll"]) == {"value", "low", "high"}
+    assert set(report["mean_minus_mode"]["nll"]) == {"value", "low", "high"}
+
+
+def test_predictives_without_a_group_are_not_bootstrapped(labels, monkeypatch):
+    calls = []
+    intervals = metrics.classification_intervals, metrics.ood_intervals
+
+    def counted(function):
+        def call(*arguments, **options):
+            calls.append(function)
+            return function(*arguments, **options)
+
+        return call
+
+    for function in intervals:
+        monkeypatch.setattr(metrics, function.__name__, counted(function))
+    inside, sets = everything(labels, num_groups=4)
+    evaluate(inside, labels, ood=sets, scores=["entropy"])
+    assert [calls.count(function) for function in intervals] == [1, 2]
+
+
+def test_an_infinite_nll_has_no_error(tmp_path):
+    sure = Predictive.from_samples([[[1.0, 0.0]] * 5, [[1.0, 0.0]] * 5, [[0.9, 0.1]] * 5])
+    for labels in ([1, 0, 0, 0, 0], [0] * 5):
+        report = evaluate(sure, labels)
+        numbers = json.loads(report.to_json())["id"]["nll"]
+        assert (numbers["mc_error"] is None) == (labels[0] == 1)
+        assert "± nan" not in report.to_markdown()
+
+
+def test_report_md_shows_the_errors_that_there_are(labels):
+    inside, sets = everything(labels, num_groups=4)
+    report = evaluate(inside, labels, ood=sets, scores=SCORES)
+    markdown, numbers = report.to_markdown(), report.to_dict()
+    assert "± is the Monte Carlo standard error over networks" in markdown
+    table, near, _ = tables(markdown)
+    for row in table[1:]:
+        number = numbers["id"][row[0]]
+        assert row[1].endswith(f"{number['high']:.4f}] ± {number['mc_error']:.4f}")
+    auroc = numbers["ood"]["near"]["scores"]["energy"]["auroc"]
+    assert near[-1][1].endswith(f"] ± {auroc['mc_error']:.4f}")
+    assert "±" not in evaluate(everything(labels)[0], labels).to_markdown()
 
 
 # --- what is refused -------------------------------------------------------------------------
@@ -285,10 +425,10 @@ def test_foreign_probabilities_have_no_scores_of_networks(labels):
 # --- schema ----------------------------------------------------------------------------------
 
 
-def is_interval(value):
+def is_measured(value):
     return (
         isinstance(value, dict)
-        and set(value) == {"value", "low", "high"}
+        and set(value) == {"value", "low", "high", "mc_error"}
         and all(number is None or isinstance(number, float) for number in value.values())
     )
 
@@ -300,14 +440,14 @@ def test_report_json_follows_the_schema(folder):
     assert report["id"]["dataset"] == "inside"
     assert type(report["id"]["n"]) is int
     for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
-        assert is_interval(report["id"][metric]), metric
+        assert is_measured(report["id"][metric]), metric
     assert set(report["ood"]) == {"near", "far.away"}
     for entry in report["ood"].values():
         assert type(entry["n"]) is int
         assert set(entry["scores"]) == set(SCORES)
         for numbers in entry["scores"].values():
             assert set(numbers) == {"auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"}
-            assert all(is_interval(number) for number in numbers.values())
+            assert all(is_measured(number) for number in numbers.values())
     assert report["posterior"] == {k: v for k, v in POSTERIOR.items() if k != "layers"}
     inference = report["inference"]
     assert {k: v for k, v in inference.items() if k != "seconds"} == {
@@ -334,6 +474,7 @@ def test_an_infinite_nll_is_null_and_never_nan(tmp_path):
     numbers = json.loads(text)
     assert numbers["id"]["nll"]["value"] is None
     assert numbers["id"]["nll"]["high"] is None
+    assert numbers["id"]["nll"]["mc_error"] is None
     assert numbers["mode"]["mean_minus_mode"]["nll"] == {"value": None, "low": None, "high": None}
     assert numbers["id"]["accuracy"]["value"] == 0.8
     assert numbers["ood"]["same"]["scores"]["entropy"]["auroc"]["value"] == 0.5

@@ -1,0 +1,91 @@
+"""Scores of single inputs by name, each higher for inputs that look more out-of-distribution."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64
+
+from bbnn_uq import metrics
+from bbnn_uq._checks import check_choice
+from bbnn_uq.metrics.uncertainty import entropy_gap
+
+__all__ = ["SAMPLE_SCORES", "SCORES", "Softened", "parse_score"]
+
+SCORES = (
+    "entropy",
+    "mutual_information",
+    "expected_entropy",
+    "confidence",
+    "margin",
+    "variation_ratio",
+    "energy",
+)
+"""Names of scores; any but ``variation_ratio`` may carry a logit temperature, ``entropy@3``."""
+
+SAMPLE_SCORES = ("mutual_information", "expected_entropy", "variation_ratio")
+"""Those that need the probabilities of each network."""
+
+
+@dataclass(frozen=True, eq=False)
+class Softened:
+    """The predictive at logits divided by a temperature T; scores other than T = 1 come from it.
+
+    Args:
+        probs: mean over networks of softmax(z / T), (N, C).
+        expected_entropy: mean over networks of the entropy of softmax(z / T), nats, (N,).
+        energy: mean over networks of −T logsumexp(z / T), (N,), or None without logits.
+    """
+
+    probs: Float64[np.ndarray, "inputs classes"]
+    expected_entropy: Float64[np.ndarray, " inputs"] | None
+    energy: Float64[np.ndarray, " inputs"] | None
+
+    @property
+    def predictive_entropy(self) -> np.ndarray:
+        """Entropy of the averaged probabilities, nats, (N,)."""
+        return metrics.predictive_entropy(self.probs)
+
+    @property
+    def mutual_information(self) -> np.ndarray | None:
+        """Predictive minus expected entropy, nats, (N,), at least 0."""
+        if self.expected_entropy is None:
+            return None
+        return entropy_gap(self.predictive_entropy, self.expected_entropy)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Largest averaged probability, (N,)."""
+        return self.probs.max(axis=1)
+
+    @property
+    def margin(self) -> np.ndarray:
+        """Difference of the two largest averaged probabilities, (N,)."""
+        two = np.partition(self.probs, -2, axis=1)[:, -2:]
+        return two[:, 1] - two[:, 0]
+
+
+def parse_score(name: str) -> tuple[str, float]:
+    """Split a score's name into its kind and its temperature.
+
+    Raises:
+        ValueError: the kind is unknown, or the temperature is not a positive number.
+
+    Example:
+        >>> parse_score("mutual_information@3")
+        ('mutual_information', 3.0)
+    """
+    kind, at, suffix = name.partition("@")
+    kind = check_choice("entropy" if kind == "predictive_entropy" else kind, "score", SCORES)
+    if not at:
+        return kind, 1.0
+    # float() would also take "1_0", " 3" or "inf", and the spelling goes into file names.
+    plain = re.fullmatch(r"(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?", suffix)
+    temperature = float(suffix) if plain else 0.0
+    if temperature <= 0.0:
+        raise ValueError(f"score {name!r} needs a positive number after '@', such as {kind}@3")
+    if kind == "variation_ratio" and temperature != 1.0:
+        raise ValueError("score 'variation_ratio' does not depend on a temperature; drop the '@'")
+    return kind, temperature
