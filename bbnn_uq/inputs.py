@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sized
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,10 +18,14 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, T
 
 from bbnn_uq.likelihoods import Likelihood
 
+_Result = TypeVar("_Result")
+
 __all__ = [
     "all_inputs",
     "check_device",
+    "checked_inputs",
     "compute_normalisation",
+    "first_of",
     "labelled_data",
     "normalise",
     "outputs_of",
@@ -45,15 +49,15 @@ def all_inputs(inputs: Any) -> Tensor:
         torch.Size([2, 3])
     """
     if isinstance(inputs, DataLoader):
-        tensor = _concatenated([_first(batch) for batch in inputs])
+        tensor = _concatenated([first_of(batch) for batch in inputs])
     elif isinstance(inputs, Dataset):
         if not isinstance(inputs, Sized):
             raise TypeError("inputs is a Dataset without a length; pass a DataLoader of it")
-        items = [torch.as_tensor(_first(inputs[i])) for i in range(len(inputs))]
+        items = [torch.as_tensor(first_of(inputs[i])) for i in range(len(inputs))]
         tensor = torch.stack(items) if items else torch.empty(0)
     else:
         tensor = _as_tensor(inputs, "inputs")
-    return _checked_inputs(tensor.detach().cpu(), "inputs")
+    return checked_inputs(tensor.detach().cpu(), "inputs")
 
 
 def labelled_data(
@@ -76,7 +80,7 @@ def labelled_data(
         raise TypeError(
             f"{name} must be a DataLoader, a Dataset or a pair (x, y), got {type(data).__name__}"
         )
-    x = _checked_inputs(_as_tensor(data[0], f"{name} x"), f"{name} x")
+    x = checked_inputs(_as_tensor(data[0], f"{name} x"), f"{name} x")
     return x, likelihood.check_targets(_as_tensor(data[1], f"{name} y"), len(x), f"{name} y")
 
 
@@ -167,8 +171,8 @@ def normalise(x: Tensor, normalisation: Any) -> Tensor:
     return (x - mean) / std
 
 
-def outputs_of(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """The model's outputs.
+def outputs_of(model: Callable[[Tensor], _Result], x: Tensor) -> _Result:
+    """The model's outputs, or whatever is made of them.
 
     Raises:
         ValueError: the model failed on inputs of this shape and type.
@@ -209,7 +213,8 @@ def seeded_torch(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
-def _first(item: Any) -> Any:
+def first_of(item: Any) -> Any:
+    """The input of an (input, label) pair, or the input itself."""
     return item[0] if isinstance(item, (tuple, list)) else item
 
 
@@ -230,15 +235,22 @@ def _concatenated(batches: list[Any]) -> Tensor:
     )
 
 
-def _checked_inputs(x: Tensor, name: str) -> Tensor:
+def checked_inputs(x: Tensor, name: str) -> Tensor:
+    """The inputs in a type to compute with.
+
+    Raises:
+        ValueError: there are none, they have no features, or some are NaN or infinite.
+    """
     if x.ndim < 2 or x.numel() == 0:
         raise ValueError(
             f"{name} must have shape (N, ...) with at least one input and one feature, "
             f"got {tuple(x.shape)}"
         )
     if x.is_floating_point():
-        bad = int((~torch.isfinite(x)).sum())
-        if bad:
+        # In pieces: the check of a large tensor would take twice its memory.
+        pieces = x.split(1 + 2**20 // x[0].numel())
+        if not all(bool(torch.isfinite(piece).all()) for piece in pieces):
+            bad = int((~torch.isfinite(x)).sum())
             raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values")
         x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return x
