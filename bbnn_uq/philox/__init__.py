@@ -17,6 +17,9 @@ changes within a format version.
   takes the 16-bit number b of stage 1 + r (number b mod 16 of block ⌊b / 16⌋, least significant
   first) and is +1 when that is below the tail.
 
+Stages from 2⁶³ on are not used by weights: local reparameterisation takes its noise there
+(:mod:`bbnn_uq.inference.local`).
+
 So 8 bits a weight are drawn in bulk, and the exact remainder costs 1/16 as much for each stage
 that is needed (rarely more than three): the next 16 bits are neither drawn for everybody nor
 looked up one by one. A thread that owns 512 consecutive weights needs nothing from another.
