@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bbnn_uq import augment, continual, data, likelihoods, metrics, models, plots
-    from bbnn_uq.inference import predict, refresh_batchnorm
+    from bbnn_uq.inference import Predictor, predict, refresh_batchnorm
+    from bbnn_uq.monte_carlo import metric_curve, monte_carlo_error
     from bbnn_uq.networks import draw
     from bbnn_uq.optim import BayesBiNN
     from bbnn_uq.posterior import (
@@ -34,6 +35,7 @@ __all__ = [
     "PosteriorFormatError",
     "PosteriorMixture",
     "Predictive",
+    "Predictor",
     "RegressionPredictive",
     "Report",
     "augment",
@@ -44,8 +46,10 @@ __all__ = [
     "fit",
     "likelihoods",
     "load",
+    "metric_curve",
     "metrics",
     "models",
+    "monte_carlo_error",
     "plots",
     "predict",
     "refresh_batchnorm",
@@ -60,12 +64,15 @@ _HOMES = {
     "PosteriorFormatError": "posterior",
     "PosteriorMixture": "posterior",
     "Predictive": "predictive",
+    "Predictor": "inference",
     "RegressionPredictive": "regression",
     "Report": "report",
     "draw": "networks",
     "evaluate": "report",
     "fit": "training",
     "load": "posterior",
+    "metric_curve": "monte_carlo",
+    "monte_carlo_error": "monte_carlo",
     "predict": "inference",
     "refresh_batchnorm": "inference",
 }

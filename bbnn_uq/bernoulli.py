@@ -87,10 +87,9 @@ def entropy(natural_param: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         >>> entropy(torch.tensor([0.0, 1000.0]))
         tensor([0.6931, 0.0000])
     """
-    magnitude = natural_param.abs()
-    return torch.log1p(torch.exp(-2.0 * magnitude)) + 2.0 * magnitude * torch.sigmoid(
-        -2.0 * magnitude
-    )
+    flip = flip_probability(natural_param)
+    # The logarithm is −ln(1 − σ(−2|λ|)).
+    return 2.0 * natural_param.abs() * flip - torch.log1p(-flip)
 
 
 def kl_divergence(

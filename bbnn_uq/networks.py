@@ -16,12 +16,25 @@ from bbnn_uq import philox
 from bbnn_uq._checks import check_seed
 from bbnn_uq.posterior import BernoulliPosterior, Posterior
 
-__all__ = ["draw", "draw_signs", "pack_signs", "unpack_signs"]
+__all__ = [
+    "draw",
+    "draw_on_gpu",
+    "draw_signs",
+    "pack_signs",
+    "thresholds_on",
+    "unpack_signs",
+]
 
 SMALLEST_PIECE = 2**19
 """Weights that are worth a thread of their own."""
 
+PREPARED_AT_A_TIME = 2**16
+"""Weights whose thresholds are computed in one piece."""
+
 _Prepared = dict[str, tuple[int, philox.Thresholds]]
+_on_device: WeakKeyDictionary[
+    BernoulliPosterior, dict[tuple[str, torch.device], tuple[int, Tensor, Tensor]]
+] = WeakKeyDictionary()
 _prepared: WeakKeyDictionary[BernoulliPosterior, _Prepared] = WeakKeyDictionary()
 
 
@@ -57,8 +70,15 @@ def draw(
         >>> [draw(posterior, index)["weight"].tolist() for index in (2, 3)]
         [[-1.0, -1.0, 1.0], [-1.0, 1.0, 1.0]]
     """
+    natural = posterior.member(check_seed(index, "index")).natural_param
+    if device is not None and torch.device(device).type == "cuda":
+        network = {
+            name: torch.empty((1, *like.shape), dtype=like.dtype, device=device)
+            for name, like in natural.items()
+        }
+        draw_on_gpu(posterior, range(index, index + 1), seed=seed, out=network)
+        return {name: weight[0] for name, weight in network.items()}
     signs = draw_signs(posterior, index, seed=seed)
-    natural = posterior.member(index).natural_param
     return {name: w.to(device).to(natural[name].dtype) for name, w in signs.items()}
 
 
@@ -95,6 +115,53 @@ def draw_signs(
     ]
     _run(pieces)
     return network
+
+
+def draw_on_gpu(
+    posterior: Posterior, networks: range, *, seed: int, out: Mapping[str, Tensor]
+) -> None:
+    """Networks of one member, on the GPU that their memory is on; the same bits.
+
+    By a Triton kernel where Triton is installed, by plain torch operations elsewhere.
+
+    Args:
+        posterior: what to draw from.
+        networks: their numbers; in a mixture all of one member.
+        seed: which sequence of networks.
+        out: contiguous tensors (networks, …) of any type by parameter name, to be written to.
+    """
+    # Late: this loads Triton where it is installed, which no CPU needs.
+    from bbnn_uq.philox import triton_stream
+    from bbnn_uq.philox.torch_stream import positive_weights_torch
+
+    member = posterior.member(networks[0])
+    for name, weights in out.items():
+        address, head, tail = thresholds_on(member, name, weights.device)
+        flat = weights.view(len(weights), -1)
+        if triton_stream.available() and networks.step == 1:
+            triton_stream.draw_weights(
+                head, tail, (seed, networks[0]), address, flat[: len(networks)]
+            )
+            continue
+        for position, index in enumerate(networks):
+            if triton_stream.available():
+                triton_stream.draw_weights(head, tail, (seed, index), address, flat[position])
+            else:
+                positive = positive_weights_torch(head, tail, (seed, index), address)
+                flat[position].copy_(positive).mul_(2).sub_(1)
+
+
+def thresholds_on(
+    posterior: BernoulliPosterior, name: str, device: torch.device
+) -> tuple[int, Tensor, Tensor]:
+    """A parameter's address, and its thresholds' heads and tails on a device, kept there."""
+    kept = _on_device.setdefault(posterior, {})
+    if (name, device) not in kept:
+        address, (head, tail) = _prepare(posterior)[name]
+        kept[name, device] = (
+            address, torch.from_numpy(head).to(device), torch.from_numpy(tail).to(device)
+        )  # fmt: skip
+    return kept[name, device]
 
 
 def pack_signs(signs: Tensor) -> Tensor:
@@ -171,8 +238,23 @@ if hasattr(os, "register_at_fork"):  # a child process has none of its parent's 
 def _prepare(posterior: BernoulliPosterior) -> _Prepared:
     """Addresses and thresholds by parameter, computed once per posterior (5 bytes a weight)."""
     if posterior not in _prepared:
-        _prepared[posterior] = {
-            name: (philox.parameter_address(name), philox.thresholds(value.double().numpy()))
-            for name, value in posterior.natural_param.items()
-        }
+        prepared, pieces = {}, []
+        for name, value in posterior.natural_param.items():
+            # NumPy alone from here on: torch would start a pool of its own in each of our threads,
+            # and with more threads than cores all its later operations take longer.
+            whole = value.float() if value.dtype == torch.bfloat16 else value
+            flat = whole.view(-1).numpy()
+            kept = philox.Thresholds(np.empty(flat.size, np.uint8), np.empty(flat.size, np.int32))
+            prepared[name] = philox.parameter_address(name), kept
+            # In pieces that caches hold: float64 takes several times the parameter's memory.
+            pieces += [
+                partial(_prepare_piece, flat, kept, slice(start, start + PREPARED_AT_A_TIME))
+                for start in range(0, flat.size, PREPARED_AT_A_TIME)
+            ]
+        _run(pieces)
+        _prepared[posterior] = prepared
     return _prepared[posterior]
+
+
+def _prepare_piece(flat: np.ndarray, kept: philox.Thresholds, where: slice) -> None:
+    kept.head[where], kept.tail[where] = philox.thresholds(flat[where])

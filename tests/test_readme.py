@@ -18,12 +18,17 @@ def blocks(language: str) -> list[str]:
 
 def test_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, regression, optimizer = blocks("python")
+    first, regression, inference, optimizer = blocks("python")
     exec(compile(first, "README.md", "exec"), {})
     assert "25,856 weights" in capsys.readouterr().out
     assert (tmp_path / "runs" / "python" / "report.json").is_file()
     exec(compile(regression, "README.md", "exec"), {})
     assert 5.0 < float(capsys.readouterr().out.splitlines()[-1]) < 5.6  # ridge: 5.4
+    exec(compile(inference, "README.md", "exec"), {})
+    assert (tmp_path / "predictions.npz").is_file()
+    shown = capsys.readouterr().out
+    assert "networks are drawn once and kept ready" in shown
+    assert 0 < float(shown.split()[-1]) < 0.1  # the NLL's error over networks
     torch.manual_seed(0)
     exec(compile(optimizer, "README.md", "exec"), {})
     assert float(capsys.readouterr().out) > 0

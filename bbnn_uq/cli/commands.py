@@ -176,8 +176,10 @@ def ood(
     model: Model = None,
     samples: Annotated[int, typer.Option(help="Networks to draw.")] = 32,
     seed: Seed = 0,
-    method: Annotated[str, typer.Option(help="monte_carlo or mode.")] = "monte_carlo",
-    precision: Annotated[str, typer.Option(help="auto, float32 or float64.")] = "auto",
+    method: Annotated[str, typer.Option(help="monte_carlo, local or mode.")] = "monte_carlo",
+    precision: Annotated[
+        str, typer.Option(help="auto, float64, float32, bfloat16 or int8.")
+    ] = "auto",
     device: Device = None,
     batch_size: BatchSize = None,
     as_json: Json = False,

@@ -24,11 +24,15 @@ from bbnn_uq.data import ArrayData, load_data
 from bbnn_uq.inference import predict
 from bbnn_uq.likelihoods import Gaussian, as_likelihood
 from bbnn_uq.posterior import Posterior, PosteriorMixture, load
-from bbnn_uq.predictive import Predictive, parse_score
+from bbnn_uq.predictive import Predictive
 from bbnn_uq.report import Report, evaluate
+from bbnn_uq.scores import parse_score
 from bbnn_uq.training import CHECKPOINT, fit
 
 __all__ = ["evaluate_posterior", "model_of", "one_thread", "output_folder", "train_posterior"]
+
+NUM_GROUPS = 7
+"""Groups of networks for errors over networks: prime, so that the members of a mixture mix."""
 
 _STATED = {"model": str, "input_shape": list, "num_outputs": int, "dropout": (int, float)}
 
@@ -225,7 +229,8 @@ def evaluate_posterior(
     temperatures = sorted({parse_score(score)[1] for score in scores})
 
     def predictive(data: ArrayData, **changes: Any) -> Predictive:
-        chosen: dict[str, Any] = {"score_temperatures": temperatures} | options | changes
+        chosen: dict[str, Any] = {"score_temperatures": temperatures, "num_groups": NUM_GROUPS}
+        chosen |= options | changes
         result = predict(model, posterior, data.x, **chosen)
         assert isinstance(result, Predictive)
         return replace(result, metadata=result.metadata | {"dataset": data.name})

@@ -1,6 +1,7 @@
 """Predictions of Monte Carlo binary networks."""
 
 from bbnn_uq.inference.batchnorm import batchnorm_disagreement, refresh_batchnorm
-from bbnn_uq.inference.engine import predict
+from bbnn_uq.inference.prediction import predict
+from bbnn_uq.inference.predictor import Predictor
 
-__all__ = ["batchnorm_disagreement", "predict", "refresh_batchnorm"]
+__all__ = ["Predictor", "batchnorm_disagreement", "predict", "refresh_batchnorm"]

@@ -94,7 +94,7 @@ def refresh_batchnorm(
         return posterior
     x = _subset(data, num_inputs)
     x = normalise(x, posterior.metadata.get("normalisation"))
-    architecture = Architecture(model, posterior, x[:1], "auto", check_device(device))
+    architecture = Architecture(model, posterior, x[:1], "exact", check_device(device))
     measured = [
         _measure(architecture, posterior.real_state | draw(posterior, index, seed=seed), x)
         for index in range(num_samples)

@@ -1,186 +1,214 @@
-"""Running drawn networks over inputs: each drawn once, nothing kept but sums."""
+"""A model and a posterior, ready to predict by a plan."""
 
 from __future__ import annotations
 
-import time
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bbnn_uq._checks import check_choice, check_count, check_real, check_seed
+from bbnn_uq._checks import check_choice
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.inference.architecture import Architecture
-from bbnn_uq.inputs import all_inputs, check_device, normalise, outputs_of
-from bbnn_uq.likelihoods import Gaussian, Likelihood, as_likelihood
-from bbnn_uq.networks import draw
-from bbnn_uq.posterior import Posterior, PosteriorMixture
-from bbnn_uq.predictive import Predictive, PredictiveAccumulator
-from bbnn_uq.regression import RegressionAccumulator, RegressionPredictive
+from bbnn_uq.inference.block import MOST_SAMPLES, Block, Job, warn_if_not_covered
+from bbnn_uq.inference.distributed import Shard
+from bbnn_uq.inference.plan import (
+    Plan,
+    Workload,
+    choose_networks,
+    make_plan,
+    workload_of,
+)
+from bbnn_uq.inference.runners import (
+    Local,
+    Networks,
+    Runner,
+    can_be_grouped,
+    forward_bytes,
+)
+from bbnn_uq.inference.settings import Options, Settings
+from bbnn_uq.inference.sources import Drawn, Fused, ModeNetworks, Packed, Ready, Source
+from bbnn_uq.input_stream import InputStream
+from bbnn_uq.inputs import normalise
+from bbnn_uq.likelihoods import as_likelihood
+from bbnn_uq.posterior import Posterior
+from bbnn_uq.predictive import Predictive
+from bbnn_uq.regression import RegressionPredictive
 
-__all__ = ["predict"]
+__all__ = ["Engine"]
 
-METHODS = ("monte_carlo", "mode")
-DEFAULT_BATCH = 1000
+FUSED_INPUTS = 16
+"""Inputs for which a GPU draws weights within their products: of one call of the kernel."""
+PROBED_ROWS = 8
 
 
-@torch.no_grad()
-def predict(
-    model: nn.Module,
-    posterior: Posterior,
-    inputs: Any,
-    *,
-    num_samples: int = 32,
-    seed: int = 0,
-    method: str = "monte_carlo",
-    precision: str = "auto",
-    score_temperatures: Sequence[float] = (1.0,),
-    device: torch.device | str | None = None,
-    batch_size: int | None = None,
-    keep_samples: bool = False,
-    progress: bool = False,
-) -> Predictive | RegressionPredictive:
-    """Average the predictions of binary networks drawn from the posterior.
-
-    p(y | x) ≈ (1 / S) Σ_s p(y | f(x; w_s)), w_s ~ q(w) (Meng, Bachmann, Khan 2020, equation 18),
-    with the likelihood that the posterior was fitted with: class probabilities, or the mean and
-    the epistemic and aleatoric standard deviations of real targets. Network s is
-    :func:`bbnn_uq.draw` number s of ``seed``. It is drawn once and run over all inputs; memory
-    does not grow with S unless samples are kept. BatchNorm uses the network's own statistics
-    where the posterior holds them (:func:`bbnn_uq.refresh_batchnorm`), and the posterior's
-    averages elsewhere, with a warning.
+class Engine:
+    """A model and a posterior on one device, ready to predict.
 
     Args:
-        model: the architecture; its own weights are not used and it is left unchanged.
+        model: the architecture; it is left unchanged.
         posterior: whose names and shapes are those of the model.
-        inputs: (N, ...) as a tensor, array, Dataset or DataLoader (labels are ignored). The
-            posterior's normalisation, when it has one, is applied to them.
-        num_samples: number of networks S; not used at ``method="mode"``.
-        seed: which sequence of networks, in [0, 2⁶⁴).
-        method: ``monte_carlo`` (drawn networks) or ``mode`` (the one network sign λ; of a mixture,
-            one for each member).
-        precision: ``float32``, ``float64``, or ``auto``: float64 for models of up to 2²⁰ binary
-            weights on a CPU, float32 otherwise.
-        score_temperatures: logit temperatures T > 0 for scores such as ``mutual_information@3``;
-            of classification only.
-        device: where to compute; a GPU when there is one and none is named.
-        batch_size: inputs per forward pass, 1,000 unless given; it changes no figure but by
-            rounding.
-        keep_samples: keep what every network predicts, float32: probabilities (S, N, C), or
-            means (S, N) or (S, N, D).
-        progress: show a bar on a terminal.
-
-    Returns:
-        The :class:`Predictive` of the N inputs; of real targets the
-        :class:`~bbnn_uq.regression.RegressionPredictive`.
-
-    Warns:
-        UserWarning: some networks have no BatchNorm statistics of their own while others have.
-
-    Raises:
-        TypeError, ValueError: an argument is out of its range, the posterior does not fit the
-            model, or the model's outputs are not finite or not of the shape that the likelihood
-            takes.
-
-    Example:
-        >>> from bbnn_uq import BernoulliPosterior
-        >>> model = nn.Linear(2, 2, bias=False)
-        >>> posterior = BernoulliPosterior({"weight": torch.tensor([[9.0, 0.0], [-9.0, 0.0]])})
-        >>> predict(model, posterior, torch.tensor([[1.0, 0.0]]), num_samples=4).probs.round(3)
-        array([[0.881, 0.119]])
+        settings: which networks, and how.
+        probe: one input as the model takes it, normalised.
+        keep: whether networks stay for other calls, as the budget allows.
     """
-    started = time.perf_counter()
-    check_choice(method, "method", METHODS)
-    count = check_count(num_samples, "num_samples")
-    seed = check_seed(seed)
-    temperatures = [check_real(t, "score_temperatures", above=0.0) for t in score_temperatures]
-    rows = check_count(DEFAULT_BATCH if batch_size is None else batch_size, "batch_size")
-    place = check_device(device)
-    x = normalise(all_inputs(inputs), posterior.metadata.get("normalisation"))
-    architecture = Architecture(model, posterior, x[:1], precision, place)
-    if method == "mode":
-        count = len(posterior.posteriors) if isinstance(posterior, PosteriorMixture) else 1
-    else:
-        _warn_if_not_covered(posterior, count, seed)
 
-    accumulator, samples = None, []
-    with progress_bar("drawing networks", count, enabled=progress) as advance:
-        for index in range(count):
-            member = posterior.member(index)
-            likelihood = as_likelihood(member.metadata.get("likelihood")).to(place)
-            if method == "mode":
-                forward = architecture.forward(member.state_of(None) | member.mode())
-            else:
-                weights = draw(posterior, index, seed=seed)
-                forward = architecture.forward(member.state_of(index, seed=seed) | weights)
-            kept = []
-            for where, outputs in _outputs(forward, x, rows, likelihood):
-                parts = likelihood.predict(outputs)
-                if accumulator is None:
-                    accumulator = _accumulator(likelihood, len(x), parts, temperatures, place)
-                accumulator.add(where, *parts)
-                if keep_samples:
-                    kept.append(accumulator.sample(*parts).float().cpu().numpy())
-            if keep_samples:
-                samples.append(np.concatenate(kept))
-            advance(1, "")
-    assert accumulator is not None
-    return accumulator.finish(
-        num_samples=count,
-        seed=seed,
-        method=method,
-        samples=np.stack(samples) if keep_samples else None,
-        metadata={
-            "posterior": posterior.summary(),
-            "precision": architecture.precision,
-            "device": str(place),
-            "seconds": time.perf_counter() - started,
-        },
-    )
+    def __init__(
+        self,
+        model: nn.Module,
+        posterior: Posterior,
+        settings: Settings,
+        probe: Tensor,
+        *,
+        keep: bool = False,
+    ) -> None:
+        self.settings = settings
+        self.posterior = posterior
+        precision = settings.precision
+        if settings.method == "local":
+            # Means are no ±1, so products of small types would round them.
+            allowed = ("auto", "float32", "float64")
+            check_choice(precision, "precision with method='local'", allowed)
+            precision = "exact" if precision == "auto" else precision
+        self.architecture = Architecture(model, posterior, probe, precision, settings.device)
+        self.likelihoods = [
+            as_likelihood(member.metadata.get("likelihood")).to(settings.device)
+            for member in getattr(posterior, "posteriors", (posterior,))
+        ]
+        self._probe = probe
+        self._work = self._measured()
+        self._networks = "drawn"
+        self._runners = self._made(keep)
+        if settings.method == "monte_carlo" and settings.num_samples is not None:
+            warn_if_not_covered(posterior, settings.num_samples, settings.seed)
 
+    @property
+    def _is_local(self) -> bool:
+        return self.settings.method == "local"
 
-def _accumulator(
-    likelihood: Likelihood,
-    num_inputs: int,
-    parts: tuple[Tensor, ...],
-    temperatures: list[float],
-    device: torch.device,
-) -> PredictiveAccumulator | RegressionAccumulator:
-    if not isinstance(likelihood, Gaussian):
-        return PredictiveAccumulator(num_inputs, parts[0].shape[1], temperatures, device)
-    if temperatures != [1.0]:
-        raise ValueError(
-            f"score_temperatures soften class probabilities, and this posterior predicts real "
-            f"targets; leave them out, got {temperatures}"
-        )
-    return RegressionAccumulator(num_inputs, parts[0].shape[1], device, vector=likelihood.vector)
+    def _meta_state(self) -> dict[str, Tensor]:
+        """Weights without values, of the types that they are computed in."""
+        weights = {
+            name: torch.empty(shape, dtype=self.architecture.weight_dtype(name), device="meta")
+            for name, shape in self.architecture.weight_shapes.items()
+        }
+        return self.architecture.placed(self.posterior.member(0).real_state) | weights
 
+    def _measured(self) -> Workload:
+        x = self._probe.expand(PROBED_ROWS, *self._probe.shape[1:])
+        peak, self._num_outputs = forward_bytes(self.architecture, self._meta_state(), x)
+        work = workload_of(self.architecture, per_row=-(-peak // PROBED_ROWS))
+        if self._is_local:
+            # Means and variances of each member, what it takes to compute them, and two products.
+            size = self.architecture.dtype.itemsize * work.weights
+            held = 2 * size * len(self.likelihoods)
+            work = replace(work, network=held, kept=0, drawing=size, per_row=3 * work.per_row)
+        return work
 
-def _warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
-    for index in range(count):
-        stored = posterior.member(index).batchnorm
-        if stored is not None and not stored.covers(index, seed):
-            warnings.warn(
-                f"the posterior holds BatchNorm statistics of the networks 0 to "
-                f"{stored.num_networks - 1} of seed {stored.seed}, and networks {index} to "
-                f"{count - 1} of seed {seed} use averages; refresh_batchnorm(model, posterior, "
-                f"training_data, num_samples={count}, seed={seed}) covers them, and so does "
-                "training with more batchnorm_networks where the seed is 0",
-                stacklevel=4,
+    def _made(self, keep: bool) -> dict[str, Runner]:
+        """What computes outputs, by the way in which networks are had."""
+        settings, architecture, posterior = self.settings, self.architecture, self.posterior
+
+        def networks(source: Source) -> Runner:
+            return Networks(architecture, source, len(self.likelihoods))
+
+        if self._is_local:
+            return {"drawn": Local(architecture, posterior, settings.seed)}
+        if settings.method == "mode":
+            return {"drawn": networks(ModeNetworks(architecture, posterior))}
+        drawn = Drawn(architecture, posterior, settings.seed)
+        if keep and settings.num_samples is not None:
+            self._networks = choose_networks(
+                self._work, settings.num_samples, settings.memory_budget
             )
-            return
+        if self._networks == "ready":
+            return {"ready": networks(Ready(drawn, architecture, settings.num_samples or 0))}
+        if self._networks == "packed" and settings.device.type == "cpu":
+            return {"packed": networks(Packed(drawn, architecture, settings.num_samples or 0))}
+        self._networks = "drawn"  # a GPU draws about as fast as it unpacks
+        runners = {"drawn": networks(drawn)}
+        if self._can_be_fused():
+            runners["fused"] = networks(Fused(drawn, architecture, posterior))
+        return runners
 
+    def _can_be_fused(self) -> bool:
+        """Whether a kernel can draw the weights of every product within it."""
+        architecture = self.architecture
+        if architecture.device.type != "cuda":
+            return False
+        from bbnn_uq.philox import triton_stream  # late: loads Triton
 
-def _outputs(
-    forward: Callable[[Tensor], Tensor], x: Tensor, rows: int, likelihood: Likelihood
-) -> Iterator[tuple[slice, Tensor]]:
-    for start in range(0, len(x), rows):
-        where = slice(start, min(start + rows, len(x)))
-        outputs = outputs_of(forward, x[where])
-        likelihood.check_outputs(outputs, where.stop - where.start)
-        if not bool(torch.isfinite(outputs).all()):
-            raise ValueError("model returned NaN or infinite outputs; check the inputs' range")
-        yield where, outputs
+        floating = architecture.precision in ("float32", "bfloat16")
+        linear = all(len(shape) == 2 for shape in architecture.weight_shapes.values())
+        possible = triton_stream.available() and floating and linear and len(self.likelihoods) == 1
+        return possible and self._groupable
+
+    def runner(self, plan: Plan) -> Runner:
+        """What computes the outputs of a plan's networks."""
+        return self._runners[plan.networks]
+
+    @cached_property
+    def _groupable(self) -> bool:
+        return can_be_grouped(self.architecture, self.posterior, self._probe)
+
+    def plan(self, stream: InputStream, options: Options) -> Plan:
+        """How these inputs are going to be run."""
+        one, temperatures = self._num_outputs, len(options.score_temperatures)
+        columns = 8 * (one * (2 + 2 * temperatures) + temperatures)
+        # A block's normalised copy is float32 or float64; results are made of the sums.
+        per_input = stream.bytes_each() + 8 * self._probe.numel()
+        per_input += columns * (options.num_groups + 2)
+        if options.keep_samples:
+            per_input += 8 * one * (self.settings.num_samples or MOST_SAMPLES)
+        # A row's terms are computed before they are added up, for several networks at once.
+        work = replace(self._work, per_input=per_input, per_row=self._work.per_row + 4 * columns)
+        few = stream.length is not None and stream.length <= FUSED_INPUTS
+        networks = "fused" if few and "fused" in self._runners else self._networks
+        return make_plan(
+            work,
+            num_inputs=stream.length,
+            num_samples=self.settings.num_samples,
+            precision=self.architecture.precision,
+            memory_budget=self.settings.memory_budget,
+            batch_size=options.batch_size,
+            networks=networks,
+            groupable=(lambda: self._groupable) if self.settings.method == "monte_carlo" else None,
+        )
+
+    def run(
+        self,
+        stream: InputStream,
+        options: Options,
+        *,
+        shard: Shard | None = None,
+        progress: bool = False,
+    ) -> Iterator[Predictive | RegressionPredictive]:
+        """The predictives of blocks of inputs, in their order; mostly a single one."""
+        plan = self.plan(stream, options)
+        count = self.settings.num_samples
+        if count is None and (stream.length is None or plan.block < stream.length):
+            raise ValueError(
+                f"num_samples='auto' needs all inputs in memory, and memory_budget holds "
+                f"{plan.block:,} at a time; allow more memory, or name a number of networks"
+            )
+        blocks = None if stream.length is None else -(-stream.length // plan.block)
+        total = None if blocks is None or count is None else blocks * count
+        first = 0
+        with progress_bar("drawing networks", total or MOST_SAMPLES, enabled=progress) as advance:
+            job = Job(
+                self.settings,
+                options,
+                plan,
+                shard or Shard.alone(),
+                self.runner(plan),
+                self.posterior,
+                self.likelihoods,
+                self.architecture.precision,
+                advance,
+            )
+            for block in stream.blocks(plan.block):
+                x = normalise(block, self.posterior.metadata.get("normalisation"))
+                yield Block(job, x, first).run()
+                first += len(block)

@@ -48,7 +48,7 @@ OOD_FAULTS = {
     "unknown score": ({"scores": "entrpy"}, "did you mean 'entropy'"),
     "score without temperature": ({"scores": "entropy@"}, "positive number after '@'"),
     "no scores": ({"scores": " , "}, "scores is empty", "'entropy'"),
-    "unknown method": ({"method": "vote"}, "method must be one of monte_carlo, mode"),
+    "unknown method": ({"method": "vote"}, "method must be one of monte_carlo, local, mode"),
     "unknown precision": ({"precision": "float8"}, "precision must be one of auto"),
     "unknown device": ({"device": "abacus"}, "device 'abacus' cannot be used here"),
     "gate without number": ({"gate": "id.accuracy"}, "is no condition", "id.accuracy>=0.95"),

@@ -230,7 +230,7 @@ def test_images_and_convolutions():
     [
         ({"num_samples": 0}, ValueError, "num_samples"),
         ({"seed": -1}, ValueError, "seed"),
-        ({"method": "mean"}, ValueError, "method must be one of monte_carlo, mode"),
+        ({"method": "mean"}, ValueError, "method must be one of monte_carlo, local, mode"),
         ({"precision": "float16"}, ValueError, "precision"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"score_temperatures": (0.0,)}, ValueError, "score_temperatures"),
