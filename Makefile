@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo figures test lint bench-uncertainty clean
+.PHONY: demo figures test lint bench-uncertainty bench-inference bench-gpu clean
 
 demo: .venv/.core
 	$(BIN)/bbnn-uq demo --out runs/demo
@@ -26,6 +26,16 @@ bench-uncertainty: .venv/.test
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --epochs 40 --seeds 3
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/uncertainty.py --time
 	OMP_NUM_THREADS=1 $(BIN)/python tests/benchmarks/continual.py --out runs/bench-continual.json
+
+# About half an hour on two cores that do nothing else. One rival comes without its
+# dependencies, which are large and are not used.
+bench-inference: .venv/.test
+	$(BIN)/pip install --quiet --no-deps bayesian-torch==0.5.0
+	$(BIN)/python tests/benchmarks/inference.py --out docs/benchmarks/inference.json
+
+# Needs a CUDA device, and torch as a build for it.
+bench-gpu: .venv/.test
+	$(BIN)/python tests/benchmarks/gpu.py --out docs/benchmarks/gpu.json
 
 clean:
 	rm -rf .venv runs
