@@ -5,9 +5,7 @@ Triton's kernels run on a GPU where there is one, and in Triton's interpreter el
 
 import subprocess
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -77,22 +75,6 @@ def test_triton_is_neither_loaded_nor_needed():
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.fixture(scope="module")
-def run():
-    """Calls a function where kernels run: here with a GPU, else in a process that interprets them.
-
-    Triton decides when it is imported, which this process may have done long ago.
-    """
-    if torch.cuda.is_available():
-        yield lambda function, *args: function(*args)
-        return
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRITON_INTERPRET", "1")
-            pool.submit(int).result()  # starts the process
-        yield lambda function, *args: pool.submit(function, *args).result()
-
-
 def draw_in_triton(thresholds, key, address, networks, dtype="int8"):
     from bbnn_uq.philox.triton_stream import draw_weights
 
@@ -110,31 +92,31 @@ def expected_weights(thresholds, key, address):
 
 @needs_triton
 @pytest.mark.parametrize(("key", "address"), KEYS)
-def test_kernel_draws_the_weights_of_numpy(run, key, address):
+def test_kernel_draws_the_weights_of_numpy(run_kernels, key, address):
     for kind, size in CASES:
         thresholds = some_thresholds(kind, size)
-        drawn = run(draw_in_triton, thresholds, key, address, 0)
+        drawn = run_kernels(draw_in_triton, thresholds, key, address, 0)
         assert np.array_equal(drawn, expected_weights(thresholds, key, address)), (kind, size)
 
 
 @needs_triton
-def test_kernel_draws_several_networks_and_many_ties(run):
+def test_kernel_draws_several_networks_and_many_ties(run_kernels):
     # Heads are the bytes of network (0, 0), so all 32 weights of a block may be tied in it.
     byte = philox.stream_words((0, 0), 1, 0, 0, 20).view(np.uint8)
     thresholds = philox.Thresholds(byte, np.full(640, 32768, np.int32))
-    drawn = run(draw_in_triton, thresholds, (0, 0), 1, 3)
+    drawn = run_kernels(draw_in_triton, thresholds, (0, 0), 1, 3)
     for index in range(3):
         assert np.array_equal(drawn[index], expected_weights(thresholds, (0, index), 1))
-    last = run(draw_in_triton, thresholds, (MASK, MASK - 1), MASK, 2)
+    last = run_kernels(draw_in_triton, thresholds, (MASK, MASK - 1), MASK, 2)
     assert np.array_equal(last[1], expected_weights(thresholds, (MASK, MASK), MASK))
 
 
 @needs_triton
 @pytest.mark.parametrize("dtype", ["int8", "int32", "float16", "bfloat16", "float32", "float64"])
-def test_kernel_writes_any_type(run, dtype):
+def test_kernel_writes_any_type(run_kernels, dtype):
     # One weight more than one program owns.
     thresholds = some_thresholds("posterior", 32 * 512 + 1)
-    drawn = run(draw_in_triton, thresholds, (1, 2), 3, 1, dtype)
+    drawn = run_kernels(draw_in_triton, thresholds, (1, 2), 3, 1, dtype)
     assert np.array_equal(drawn[0], expected_weights(thresholds, (1, 2), 3))
 
 

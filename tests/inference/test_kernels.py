@@ -3,9 +3,7 @@
 The kernel runs on a GPU where there is one, and in Triton's interpreter elsewhere.
 """
 
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
-from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -16,22 +14,6 @@ from bbnn_uq import philox
 pytestmark = pytest.mark.skipif(find_spec("triton") is None, reason="Triton is not installed")
 
 MASK = 2**64 - 1
-
-
-@pytest.fixture(scope="module")
-def run():
-    """Calls a function where kernels run: here with a GPU, else in a process that interprets them.
-
-    Triton decides when it is imported, which this process may have done long ago.
-    """
-    if torch.cuda.is_available():
-        yield lambda function, *args: function(*args)
-        return
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TRITON_INTERPRET", "1")
-            pool.submit(int).result()  # starts the process
-        yield lambda function, *args: pool.submit(function, *args).result()
 
 
 def multiply_in_triton(x, dtype, thresholds, key, address, networks):
@@ -69,7 +51,7 @@ def products(x, thresholds, key, address, networks):
     ],
 )
 def test_products_are_those_of_drawn_weights(
-    run, in_features, out_features, inputs, networks, shared, dtype
+    run_kernels, in_features, out_features, inputs, networks, shared, dtype
 ):
     rng = np.random.default_rng(in_features)
     thresholds = philox.thresholds(rng.normal(0, 2, in_features * out_features))
@@ -77,18 +59,18 @@ def test_products_are_those_of_drawn_weights(
     # Small integers: their sums are exact in float32, in any order.
     x = rng.integers(-8, 9, shape).astype(np.float32)
     key, address = (MASK, 2**63 - 1), 2**63 + 5
-    y = run(multiply_in_triton, x, dtype, thresholds, key, address, networks)
+    y = run_kernels(multiply_in_triton, x, dtype, thresholds, key, address, networks)
     assert y.dtype == np.float32
     assert np.array_equal(y, products(x, thresholds, key, address, networks))
 
 
-def test_real_inputs_and_many_ties(run):
+def test_real_inputs_and_many_ties(run_kernels):
     # Heads are the bytes of network (0, 0): in it all weights are tied, 32 in a block.
     rng = np.random.default_rng(0)
     byte = philox.stream_words((0, 0), 1, 0, 0, 49).view(np.uint8)
     thresholds = philox.Thresholds(byte, rng.integers(0, 65537, 1568).astype(np.int32))
     x = rng.normal(size=(2, 784)).astype(np.float32)
-    y = run(multiply_in_triton, x, "float32", thresholds, (0, 0), 1, 2)
+    y = run_kernels(multiply_in_triton, x, "float32", thresholds, (0, 0), 1, 2)
     # Float32 sums of 784 terms of size 1: rounding errors of some 28 · 2^-24 · √784.
     assert np.abs(y - products(x, thresholds, (0, 0), 1, 2)).max() < 1e-4
 
