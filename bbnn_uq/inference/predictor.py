@@ -27,9 +27,9 @@ class Predictor:
 
     They are kept as the products want them, or packed at one bit a weight where
     ``memory_budget`` does not hold that, or drawn anew for each request where it does not hold
-    either: :meth:`plan` says which. Results are those of ``predict`` to the last bit. Any number
-    of threads may ask at the same time; the budget is for each of them, the kept networks being
-    shared.
+    either: :meth:`plan` says which. Results are those of ``predict``: in int8 to the last bit, in
+    other precisions to rounding, since kept networks are run more at once. Any number of threads
+    may ask at the same time; the budget is for each of them, the kept networks being shared.
 
     Args:
         model: the architecture, as for :func:`bbnn_uq.predict`; it is left unchanged and not kept.
