@@ -200,6 +200,6 @@ def warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
                 f"{count - 1} of seed {seed} use averages; refresh_batchnorm(model, posterior, "
                 f"training_data, num_samples={count}, seed={seed}) covers them, and so does "
                 "training with more batchnorm_networks where the seed is 0",
-                stacklevel=4,
+                stacklevel=5,
             )
             return

@@ -78,24 +78,16 @@ class Local:
         self._architecture = architecture
         self._seed = seed
         mixture = isinstance(posterior, PosteriorMixture)
-        members = posterior.posteriors if mixture else (posterior,)
-        self._states = []
-        for member in members:
-            state = architecture.placed(member.real_state)
-            self._states.append((member.natural_param, state))
-        self._members: list[LocalReparameterisation] = [
-            self._member(i) for i in range(len(members))
+        self._members = [
+            LocalReparameterisation(
+                architecture.module,
+                member.natural_param,
+                architecture.placed(member.real_state),
+                dtype=architecture.dtype,
+                device=architecture.device,
+            )
+            for member in (posterior.posteriors if mixture else (posterior,))
         ]
-
-    def _member(self, number: int) -> LocalReparameterisation:
-        natural, state = self._states[number]
-        return LocalReparameterisation(
-            self._architecture.module,
-            natural,
-            state,
-            dtype=self._architecture.dtype,
-            device=self._architecture.device,
-        )
 
     def groups(self, networks: range, size: int) -> Iterator[tuple[range, Forward]]:
         """See :class:`Runner`."""
@@ -123,7 +115,7 @@ def can_be_grouped(architecture: Architecture, posterior: Posterior, probe: Tens
     x = probe.to("meta").expand(3, *probe.shape[1:])
     try:
         return len(_outputs(architecture.forward(state), 2, x)) == 2
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError):
         return False
 
 
@@ -143,6 +135,6 @@ def forward_bytes(
 
     try:
         return measured({name: value.to("meta") for name, value in state.items()}, x.to("meta"))
-    except (RuntimeError, TypeError, ValueError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError):
         zeros = {n: torch.zeros(v.shape, dtype=v.dtype) for n, v in state.items() if v.is_meta}
         return outputs_of(lambda x: measured(state | architecture.placed(zeros), x), x)
