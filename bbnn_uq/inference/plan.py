@@ -32,6 +32,8 @@ GROUP_BYTES = 2**24
 """Weights of the networks that are drawn to be run at once."""
 DRAWING_BYTES = 3
 """Random words, comparison and their like, for each weight that is drawn at a time."""
+RESERVE = 6
+"""One part in so many of the budget is left to the allocator, whose peaks vary from run to run."""
 SLACK = 1.25
 """The allocator's, and rows that products pack into memory of their own."""
 
@@ -142,11 +144,12 @@ def make_plan(
         (838, 10000, 'drawn')
     """
     fixed = work.network + work.drawing + _kept_bytes(work, networks, num_samples)
-    left = memory_budget - fixed
+    left = memory_budget - memory_budget // RESERVE - fixed
     if left < work.per_row + work.per_input:
+        least = (fixed + work.per_row + work.per_input) * RESERVE // (RESERVE - 1)
         raise ValueError(
             f"memory_budget of {_megabytes(memory_budget)} does not hold one network and one "
-            f"input; allow at least {_megabytes(fixed + work.per_row + work.per_input + 2**19)}"
+            f"input; allow at least {_megabytes(least + 2**19)}"
         )
     most = num_inputs if num_inputs is not None else left
     passes = min(max(1, CACHED_BYTES // work.per_row), max(1, left // 2 // work.per_row))
@@ -175,7 +178,7 @@ def choose_networks(work: Workload, num_samples: int, memory_budget: int) -> str
         >>> [choose_networks(work, 100, 2**30 * each) for each in (2, 1)]
         ['ready', 'packed']
     """
-    left = memory_budget - work.network - work.drawing
+    left = memory_budget - memory_budget // RESERVE - work.network - work.drawing
     # Activations come first: rows in small pieces take longer than networks anew.
     room = left - min(CACHED_BYTES + work.per_row, left // 4)
     for networks in ("ready", "packed"):
