@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +28,11 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(path)
     writable_folder(target.parent)
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.stem[:40]}.", suffix=target.suffix
-    )
-    os.close(handle)
-    temporary = Path(name)
+    # A name of our own rather than mkstemp's: it is known before there is a file, so that no
+    # interrupt can fall between the two, and the file gets the permissions that the user's mask says.
+    temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(8)}{target.suffix}")
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes files that only their owner can read
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
