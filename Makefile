@@ -47,6 +47,7 @@ $(BIN)/python:
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@
 
-.venv/.test: pyproject.toml constraints.txt | $(BIN)/python
+.venv/.test: pyproject.toml constraints.txt tests/oracles.txt | $(BIN)/python
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --no-deps --requirement tests/oracles.txt
 	touch $@

@@ -89,7 +89,7 @@ class Predictive(NetworkAverage):
         Raises:
             ValueError: the samples are no probabilities of that shape.
         """
-        checked = check_samples(samples)
+        checked = check_samples(samples).copy()  # a frozen value, whatever the caller's array does
         count = len(checked)
         return cls(
             probs=checked.mean(axis=0),
@@ -115,7 +115,8 @@ class Predictive(NetworkAverage):
             >>> Predictive.from_probs([[0.5, 0.5]]).predictive_entropy.round(4)
             array([0.6931])
         """
-        return cls(check_probs(probs), None, None, None, 1, None, "foreign", metadata or {})
+        checked = check_probs(probs).copy()
+        return cls(checked, None, None, None, 1, None, "foreign", metadata or {})
 
     @property
     def predictive_entropy(self) -> np.ndarray:

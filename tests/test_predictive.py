@@ -441,3 +441,10 @@ def test_a_finished_predictive_does_not_change_with_its_accumulator():
     np.testing.assert_array_equal(found.of_groups([1]).probs, before[1])
     for name, values in kept.items():
         np.testing.assert_array_equal(found.group_sums[name], values)
+
+
+def test_a_predictive_does_not_change_with_the_callers_array():
+    probs, samples = np.array([[0.5, 0.5]]), np.array([[[0.5, 0.5]]])
+    of_probs, of_samples = Predictive.from_probs(probs), Predictive.from_samples(samples)
+    probs[:] = samples[:] = [1.0, 0.0]
+    assert of_probs.probs[0, 0] == of_samples.samples[0, 0, 0] == 0.5

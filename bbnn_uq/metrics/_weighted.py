@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from bbnn_uq._checks import check_labels, check_probs
+from bbnn_uq._rows import by_rows
 
 __all__ = ["Kernel", "check_classification", "increments", "mean_kernel", "top_class", "unweighted"]
 
@@ -46,7 +47,8 @@ def top_class(
     probs: Float64[np.ndarray, "inputs classes"], labels: Int64[np.ndarray, "inputs"]
 ) -> tuple[Float64[np.ndarray, "inputs"], Bool[np.ndarray, "inputs"]]:
     """Confidence (largest probability) and whether its class, the first on ties, is right."""
-    return probs.max(axis=1), probs.argmax(axis=1) == labels
+    confidence, top = by_rows(lambda block: tuple(block.max(dim=1)), probs)
+    return confidence, top == labels
 
 
 def mean_kernel(values: Float64[np.ndarray, "inputs"]) -> Kernel:
