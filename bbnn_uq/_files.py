@@ -29,7 +29,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(path)
     writable_folder(target.parent)
     # A name of our own rather than mkstemp's: it is known before there is a file, so that no
-    # interrupt can fall between the two, and the file gets the permissions that the user's mask says.
+    # interrupt can fall between the two; and the file gets what permissions the user's mask says.
     temporary = target.with_name(f".{target.stem[:40]}.{secrets.token_hex(8)}{target.suffix}")
     try:
         yield temporary

@@ -7,7 +7,7 @@ float64. Entropies are in nats. OOD is the positive class: a higher score means 
 from __future__ import annotations
 
 from bbnn_uq.metrics.bootstrap import bootstrap_interval
-from bbnn_uq.metrics.calibration import accuracy, brier, ece, nll
+from bbnn_uq.metrics.calibration import ece
 from bbnn_uq.metrics.intervals import (
     Interval,
     classification_intervals,
@@ -15,6 +15,7 @@ from bbnn_uq.metrics.intervals import (
     paired_differences,
 )
 from bbnn_uq.metrics.ood import OODMetrics, RocCurve, ood_metrics, roc_curve
+from bbnn_uq.metrics.proper_scores import accuracy, brier, nll
 from bbnn_uq.metrics.regression import gaussian_nll, mse
 from bbnn_uq.metrics.reliability import ReliabilityCurve, reliability_curve
 from bbnn_uq.metrics.selective import aurc

@@ -23,13 +23,12 @@ from bbnn_uq.metrics._resampling import (
     resample_indices,
 )
 from bbnn_uq.metrics._weighted import Kernel, check_classification
-from bbnn_uq.metrics.calibration import (
+from bbnn_uq.metrics.calibration import ece, ece_kernel
+from bbnn_uq.metrics.proper_scores import (
     accuracy,
     accuracy_kernel,
     brier,
     brier_kernel,
-    ece,
-    ece_kernel,
     nll,
     nll_kernel,
 )

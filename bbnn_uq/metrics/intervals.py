@@ -15,8 +15,9 @@ from bbnn_uq.metrics._resampling import (
     make_interval,
 )
 from bbnn_uq.metrics._weighted import Kernel, check_classification
-from bbnn_uq.metrics.calibration import accuracy_kernel, brier_kernel, ece_kernel, nll_kernel
+from bbnn_uq.metrics.calibration import ece_kernel
 from bbnn_uq.metrics.ood import ood_kernel
+from bbnn_uq.metrics.proper_scores import accuracy_kernel, brier_kernel, nll_kernel
 from bbnn_uq.metrics.selective import aurc_kernel
 
 __all__ = [
