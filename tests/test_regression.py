@@ -1,14 +1,11 @@
-"""RegressionPredictive and its metrics."""
+"""RegressionPredictive and the sums behind it."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
-from sklearn.metrics import mean_squared_error
 
-from bbnn_uq import metrics
 from bbnn_uq.regression import RegressionAccumulator, RegressionPredictive
 
 RNG = np.random.default_rng(0)
@@ -72,17 +69,6 @@ def test_file_round_trip(tmp_path):
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(ValueError, match="truncated"):
         RegressionPredictive.load(path)
-
-
-def test_metrics_against_scipy_and_scikit_learn():
-    y, mean, std = RNG.normal(size=(20, 3)), RNG.normal(size=(20, 3)), RNG.uniform(1, 2, (20, 3))
-    expected = -stats.norm.logpdf(y, mean, std).sum(axis=1).mean()
-    assert metrics.gaussian_nll(mean, std, y) == pytest.approx(expected, rel=1e-12)
-    assert metrics.mse(mean, torch.tensor(y)) == pytest.approx(mean_squared_error(y, mean))
-    with pytest.raises(ValueError, match=r"targets must have the shape of mean.*\(20, 2\)"):
-        metrics.mse(mean, y[:, :2])
-    with pytest.raises(ValueError, match="std must be positive"):
-        metrics.gaussian_nll(mean, std * 0, y)
 
 
 # --- how networks and inputs are split, and merging --------------------------------------------

@@ -16,12 +16,22 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64, Int64
+from torch import Tensor
 
 from bbnn_uq._checks import check_labels, check_probs
-from bbnn_uq._rows import by_rows
+from bbnn_uq._rows import LARGE_BLOCKS, by_rows
 
-__all__ = ["Kernel", "check_classification", "increments", "mean_kernel", "top_class", "unweighted"]
+__all__ = [
+    "Kernel",
+    "check_classification",
+    "mean_kernel",
+    "of_label",
+    "row_by_row",
+    "top_class",
+    "unweighted",
+]
 
 Kernel = Callable[
     [Float64[np.ndarray, "resamples inputs"]],
@@ -47,14 +57,33 @@ def top_class(
     probs: Float64[np.ndarray, "inputs classes"], labels: Int64[np.ndarray, "inputs"]
 ) -> tuple[Float64[np.ndarray, "inputs"], Bool[np.ndarray, "inputs"]]:
     """Confidence (largest probability) and whether its class, the first on ties, is right."""
-    confidence, top = by_rows(lambda block: tuple(block.max(dim=1)), probs)
-    return confidence, top == labels
+
+    def largest(p: Tensor) -> tuple[Tensor, Tensor]:
+        confidence = p.amax(dim=1, keepdim=True)
+        reach = p == confidence
+        tied = torch.zeros(len(p), dtype=torch.bool)
+        if reach.count_nonzero() > len(p):
+            tied = reach.sum(dim=1) > 1
+        return confidence[:, 0], tied
+
+    confidence, tied = by_rows(largest, probs, entries=LARGE_BLOCKS)
+    correct = of_label(probs, labels) == confidence
+    doubtful = np.flatnonzero(correct & tied)
+    correct[doubtful] = probs[doubtful].argmax(axis=1) == labels[doubtful]
+    return confidence, correct
+
+
+def of_label(
+    probs: Float64[np.ndarray, "inputs classes"], labels: Int64[np.ndarray, "inputs"]
+) -> Float64[np.ndarray, "inputs"]:
+    """Probability of each input's label; twice as fast as indexing with two arrays."""
+    return probs.ravel().take(np.arange(0, probs.size, probs.shape[1]) + labels)
 
 
 def mean_kernel(values: Float64[np.ndarray, "inputs"]) -> Kernel:
     """Kernel of the mean of per-input ``values``, which may hold +inf."""
     infinite = np.isinf(values)
-    finite = np.where(infinite, 0.0, values)
+    finite = np.where(infinite, 0.0, values) if infinite.any() else values
 
     def kernel(
         weights: Float64[np.ndarray, "resamples inputs"],
@@ -66,10 +95,12 @@ def mean_kernel(values: Float64[np.ndarray, "inputs"]) -> Kernel:
     return kernel
 
 
-def increments(
-    cumulative: Float64[np.ndarray, "resamples groups"],
-) -> Float64[np.ndarray, "resamples groups"]:
-    """What each entry of a row adds to the one before it, the first to 0."""
-    added = cumulative.copy()
-    added[:, 1:] -= cumulative[:, :-1]
-    return added
+def row_by_row(value: Callable[[Float64[np.ndarray, "inputs"]], float]) -> Kernel:
+    """Kernel that takes one resample at a time: a row's many temporaries then stay in cache."""
+
+    def kernel(
+        weights: Float64[np.ndarray, "resamples inputs"],
+    ) -> Float64[np.ndarray, "resamples"]:
+        return np.array([value(row) for row in weights])
+
+    return kernel

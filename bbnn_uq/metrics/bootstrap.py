@@ -8,13 +8,13 @@ called once per resample. Both see the same resamples.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
+from bbnn_uq.metrics._registry import own_metric
 from bbnn_uq.metrics._resampling import (
     Interval,
     check_options,
@@ -22,37 +22,8 @@ from bbnn_uq.metrics._resampling import (
     make_interval,
     resample_indices,
 )
-from bbnn_uq.metrics._weighted import Kernel, check_classification
-from bbnn_uq.metrics.calibration import ece, ece_kernel
-from bbnn_uq.metrics.proper_scores import (
-    accuracy,
-    accuracy_kernel,
-    brier,
-    brier_kernel,
-    nll,
-    nll_kernel,
-)
-from bbnn_uq.metrics.selective import aurc, aurc_kernel
 
 __all__ = ["Interval", "bootstrap_interval"]
-
-_KERNELS: dict[Callable[..., float], Callable[..., Kernel]] = {
-    accuracy: accuracy_kernel,
-    nll: nll_kernel,
-    brier: brier_kernel,
-    ece: ece_kernel,
-    aurc: aurc_kernel,
-}
-
-
-def _own_kernel(metric: Callable[..., Any], arrays: Sequence[Any]) -> tuple[Any, Kernel | None]:
-    """The package's metric behind ``metric``, if it is one, and its kernel for ``arrays``."""
-    options: dict[str, Any] = {}
-    if isinstance(metric, partial) and not metric.args:
-        metric, options = metric.func, metric.keywords
-    if not isinstance(metric, Hashable) or metric not in _KERNELS or len(arrays) != 2:
-        return metric, None
-    return metric, _KERNELS[metric](*check_classification(*arrays), **options)
 
 
 def _call_on_resamples(
@@ -89,15 +60,15 @@ def bootstrap_interval(
 
     the quantiles of the metric's values on the resamples, :math:`m^*`, at the level
     :math:`\gamma`: the percentile interval, with the order statistics next outside, widened where
-    needed to hold the value on the data. `ece` alone gets the basic interval, for the reason that
-    `classification_intervals` gives.
+    needed to hold the value on the data. `ece`, `classwise_ece` and `smooth_ece` get the basic
+    interval, for the reason that `classification_intervals` gives.
 
     Source: Efron and Tibshirani 1993, chapter 13.
 
     Args:
-        metric: Called as ``metric(*arrays)``, returns a number. ``accuracy``, ``nll``, ``brier``,
-            ``ece`` and ``aurc``, or a ``functools.partial`` of one that sets options, run on many
-            resamples at once.
+        metric: Called as ``metric(*arrays)``, returns a number. Metrics of this package over one
+            test set, or a ``functools.partial`` of one that sets options, run on many resamples
+            at once; anything else is called for each resample.
         arrays: Arrays, lists or tensors of equal length N, resampled jointly.
         num_resamples: Number of resamples, at least 1.
         confidence_level: Level of the interval, in (0, 1).
@@ -121,13 +92,15 @@ def bootstrap_interval(
         raise TypeError(f"metric must be callable as metric(*arrays), got {metric!r}")
     if not arrays:
         raise ValueError("arrays must hold at least one array to resample, got none")
-    own_metric, kernel = _own_kernel(metric, arrays)
-    if kernel is not None:
+    own = own_metric(metric)
+    if own is not None and len(arrays) == own.num_arrays:
+        kernel = own.kernel(*own.check(*arrays))
         values, resampled = evaluate_resamples(
             lambda weights: {"metric": kernel(weights)}, [len(arrays[0])], num_resamples, seed
         )
-        within = (0.0, 1.0) if own_metric is ece else None
-        return make_interval(values["metric"], resampled["metric"], confidence_level, within)
+        return make_interval(
+            values["metric"], resampled["metric"], confidence_level, own.basic_within
+        )
 
     # A tensor stays one, so that the metric gets what it was written for.
     data = [array if hasattr(array, "detach") else np.asarray(array) for array in arrays]

@@ -7,6 +7,7 @@ import math
 from bisect import bisect_left
 
 import numpy as np
+import scipy.optimize
 from hypothesis import settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,13 @@ def random_data(seed, num_inputs=300, num_classes=5, concentration=0.5):
     softer = np.sqrt(probs) / np.sqrt(probs).sum(axis=1, keepdims=True)
     labels = np.array([generator.choice(num_classes, p=row) for row in softer])
     return probs, labels
+
+
+def calibrated_data(seed, num_inputs=300, num_classes=5, concentration=0.5):
+    """Probabilities without ties, and labels drawn from them, so that gaps have both signs."""
+    generator = np.random.default_rng(seed)
+    probs = generator.dirichlet(np.full(num_classes, concentration), num_inputs)
+    return probs, np.array([generator.choice(num_classes, p=row) for row in probs])
 
 
 def tied_data(seed, num_inputs=200):
@@ -100,6 +108,76 @@ def reference_ece(probs, labels, *, num_bins=15, binning="uniform", norm="l1", d
         elif size >= 2:
             total += size / len(labels) * (gap**2 - rate * (1 - rate) / (size - 1))
     return {"l1": total, "l2": math.sqrt(max(total, 0.0)), "max": largest}[norm]
+
+
+def reference_class_bins(probs, labels, num_bins, binning):
+    """For each class: lists of (probability, whether it is the label), one list per bin in use."""
+    for number, column in enumerate(probs.T.tolist()):
+        edges = _quantile_edges(column, num_bins)
+        bins = {}
+        for probability, label in zip(column, labels.tolist(), strict=True):
+            bin_number = (
+                _uniform_bin(probability, num_bins)
+                if binning == "uniform"
+                else bisect_left(edges, probability)
+            )
+            bins.setdefault(bin_number, []).append((probability, label == number))
+        yield list(bins.values())
+
+
+def reference_classwise_ece(probs, labels, *, num_bins=15, binning="uniform", norm="l1"):
+    """The docstring of `classwise_ece`, class by class and bin by bin."""
+    total, largest = 0.0, 0.0
+    for bins in reference_class_bins(probs, labels, num_bins, binning):
+        for members in bins:
+            gap = abs(sum(y for _, y in members) - sum(p for p, _ in members)) / len(members)
+            share = len(members) / probs.size
+            total += share * (gap if norm == "l1" else gap**2)
+            largest = max(largest, gap)
+    return {"l1": total, "l2": math.sqrt(total), "max": largest}[norm]
+
+
+def reference_brier_parts(probs, labels, *, num_bins=15, binning="uniform"):
+    """Murphy's three parts, and Stephenson's two from within bins, from their definitions."""
+    reliability = resolution = uncertainty = variance = covariance = 0.0
+    for bins in reference_class_bins(probs, labels, num_bins, binning):
+        members = [member for each in bins for member in each]
+        base = sum(y for _, y in members) / len(members)
+        uncertainty += base * (1 - base)
+        for each in bins:
+            mean = sum(p for p, _ in each) / len(each)
+            rate = sum(y for _, y in each) / len(each)
+            reliability += len(each) * (mean - rate) ** 2 / len(labels)
+            resolution += len(each) * (rate - base) ** 2 / len(labels)
+            variance += sum((p - mean) ** 2 for p, _ in each) / len(labels)
+            covariance += 2 * sum((p - mean) * (y - rate) for p, y in each) / len(labels)
+    return reliability, resolution, uncertainty, variance - covariance
+
+
+def reference_smoothed_error(confidence, correct, bandwidth, num_points=4000):
+    """Integral of the smoothed residual at ``num_points`` points, every mirror image summed."""
+    points = (np.arange(num_points) + 0.5) / num_points
+    smoothed = np.zeros(num_points)
+    reach = 2 * math.ceil(1 + 4.5 * bandwidth)  # images further away are beyond 9 deviations
+    for shift in range(-reach, reach + 1, 2):
+        for image in (shift + confidence, shift - confidence):
+            standardised = (points[:, None] - image) / bandwidth
+            density = np.exp(-(standardised**2) / 2) / (math.sqrt(2 * math.pi) * bandwidth)
+            smoothed += density @ (correct - confidence) / len(confidence)
+    return np.abs(smoothed).mean()
+
+
+def reference_smooth_ece(probs, labels, num_points=4000):
+    """The bandwidth that equals its own smoothed error, bracketed over all of them."""
+    tops = [_top(row) for row in probs.tolist()]
+    confidence = np.array([value for _, value in tops])
+    correct = np.array([top == label for (top, _), label in zip(tops, labels, strict=True)])
+    return scipy.optimize.brentq(
+        lambda width: reference_smoothed_error(confidence, correct, width, num_points) - width,
+        2.0 / num_points,
+        1.01,
+        xtol=1e-10,
+    )
 
 
 def reference_aurc(probs, labels):

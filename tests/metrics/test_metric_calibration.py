@@ -5,14 +5,23 @@ import math
 import numpy as np
 import pytest
 import scipy.stats
-import sklearn.metrics
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from metric_reference import grid_data, random_data, reference_ece, reproducible, tied_data
-from torchmetrics.functional.classification import multiclass_calibration_error
+from metric_reference import (
+    calibrated_data,
+    grid_data,
+    random_data,
+    reference_ece,
+    reproducible,
+    tied_data,
+)
 
 from bbnn_uq.metrics import accuracy, aurc, brier, ece, nll
+from bbnn_uq.metrics.calibration import classwise_ece, ece_kernel
+from bbnn_uq.metrics.smooth_calibration import smooth_ece
+
+METRICS = [accuracy, nll, brier, ece, classwise_ece, smooth_ece, aurc]
 
 ECE_OPTIONS = [
     {"binning": binning, "norm": norm, "debias": debias}
@@ -27,60 +36,18 @@ def two_classes(confidence):
     return np.stack([confidence, 1.0 - confidence], axis=1)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_scores_equal_scikit_learn(seed):
-    probs, labels = random_data(seed)
-    classes = np.arange(probs.shape[1])
-    assert accuracy(probs, labels) == sklearn.metrics.accuracy_score(labels, probs.argmax(axis=1))
-    assert nll(probs, labels) == pytest.approx(
-        sklearn.metrics.log_loss(labels, probs, labels=classes), rel=1e-12
-    )
-    assert brier(probs, labels) == pytest.approx(
-        sklearn.metrics.brier_score_loss(labels, probs, labels=classes, scale_by_half=False),
-        rel=1e-12,
-    )
-
-
-def test_extreme_probabilities():
+@pytest.mark.parametrize("options", ECE_OPTIONS, ids=str)
+def test_extreme_probabilities_and_a_single_input(options):
     sure = np.eye(3)
-    right, wrong = np.arange(3), np.array([1, 2, 0])
-    assert [f(sure, right) for f in (accuracy, nll, brier, ece)] == [1.0, 0.0, 0.0, 0.0]
-    assert math.copysign(1.0, nll(sure, right)) == 1.0  # not -0.0
-    assert [f(sure, wrong) for f in (accuracy, nll, brier, ece)] == [0.0, math.inf, 2.0, 1.0]
-    assert nll(sure, np.array([0, 1, 0])) == math.inf  # a single one is enough
-
-
-def test_a_single_input():
-    probs, labels = [[0.25, 0.75]], [1]
-    assert accuracy(probs, labels) == 1.0
-    assert nll(probs, labels) == pytest.approx(-math.log(0.75))
-    assert brier(probs, labels) == pytest.approx(2 * 0.25**2)
-    for options in ECE_OPTIONS:
-        # A lone input has no variance estimate, so the debiased error says nothing: 0.
-        assert ece(probs, labels, **options) == pytest.approx(0.0 if options["debias"] else 0.25)
-
-
-def test_a_tie_goes_to_the_first_class():
-    assert accuracy([[0.5, 0.5], [0.25, 0.75]], [0, 1]) == 1.0
-    assert accuracy([[0.5, 0.5], [0.25, 0.75]], [1, 1]) == 0.5
-
-
-@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
-@pytest.mark.parametrize("num_bins", [1, 7, 15])
-def test_ece_equals_torchmetrics(norm, num_bins):
-    # Away from its known faults: no confidence is exactly 1 or on an edge.
-    probs, labels = random_data(1)
-    expected = multiclass_calibration_error(
-        torch.tensor(probs), torch.tensor(labels), num_classes=5, n_bins=num_bins, norm=norm
-    )
-    # It takes its bin edges in float32.
-    assert ece(probs, labels, num_bins=num_bins, norm=norm) == pytest.approx(
-        float(expected), rel=1e-6
-    )
+    assert ece(sure, np.arange(3), **options) == 0.0
+    assert ece(sure, np.array([1, 2, 0]), **options) == 1.0  # all in the last bin
+    # A lone input has no variance estimate, so the debiased error says nothing: 0.
+    expected = 0.0 if options["debias"] else 0.25
+    assert ece([[0.25, 0.75]], [1], **options) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("options", ECE_OPTIONS, ids=str)
-@pytest.mark.parametrize("data", [random_data, tied_data])
+@pytest.mark.parametrize("data", [random_data, calibrated_data, tied_data])
 @pytest.mark.parametrize("num_bins", [1, 10, 500])
 def test_ece_equals_the_plain_reference(data, options, num_bins):
     probs, labels = data(2)
@@ -123,6 +90,37 @@ def test_quantile_bins_hold_equal_numbers():
     parts = np.array_split(order, 4)  # larger parts first, as here
     expected = sum(abs(correct[p].mean() - confidence[p].mean()) * len(p) / 61 for p in parts)
     assert ece(probs, labels, num_bins=4, binning="quantile") == pytest.approx(expected)
+
+
+def test_quantile_bins_that_fall_empty_count_nothing():
+    # Of 4 quantiles three lie in the ties at 0.75, and the last at 1.0.
+    probs = two_classes([0.5, *[0.75] * 5, 1.0, 1.0])
+    labels = [1] + [0] * 4 + [1] + [0, 1]
+    gaps = abs(4 - 0.5 - 5 * 0.75), abs(1 - 2.0)
+    value = ece(probs, labels, num_bins=4, binning="quantile")
+    assert value == pytest.approx(sum(gaps) / 8)
+
+
+@pytest.mark.parametrize("options", ECE_OPTIONS, ids=str)
+@pytest.mark.parametrize("num_bins", [1, 7, 40])
+def test_the_kernel_equals_the_metric_on_repeated_inputs(options, num_bins):
+    probs, labels = tied_data(4, num_inputs=30)
+    # The last row leaves most inputs out, the most confident ones among them.
+    weights = np.random.default_rng(0).integers(0, 4, size=(6, 30)).astype(np.float64)
+    weights[5, probs.max(axis=1) > 0.6] = 0.0
+    values = ece_kernel(probs, labels, num_bins=num_bins, **options)(weights)
+    for row, value in zip(weights.astype(int), values, strict=True):
+        drawn = np.repeat(np.arange(30), row)
+        expected = reference_ece(probs[drawn], labels[drawn], num_bins=num_bins, **options)
+        assert value == pytest.approx(expected, abs=1e-7 if options["debias"] else 1e-12)
+
+
+@pytest.mark.parametrize("binning", ["uniform", "quantile"])
+def test_ece_of_more_inputs_than_one_block_holds(binning):
+    probs, labels = random_data(6, num_inputs=400, num_classes=3)
+    expected = ece(probs, labels, binning=binning)
+    many = np.repeat(probs, 1000, axis=0), np.repeat(labels, 1000)
+    assert ece(*many, binning=binning) == pytest.approx(expected, rel=1e-11)
 
 
 def test_quantile_bins_of_one_confidence_are_one_bin():
@@ -177,8 +175,9 @@ def test_range_order_and_permutations(data, num_bins, random):
         assert ece(
             probs[shuffled], labels[shuffled], num_bins=num_bins, binning=binning
         ) == pytest.approx(l1, abs=1e-12)
-    for metric in (accuracy, nll, brier, aurc):
-        assert metric(probs[shuffled], labels[shuffled]) == pytest.approx(metric(probs, labels))
+    for metric in METRICS:
+        value = metric(probs, labels)
+        assert metric(probs[shuffled], labels[shuffled]) == pytest.approx(value, abs=1e-8)
 
 
 @reproducible
@@ -187,15 +186,15 @@ def test_renaming_the_classes_changes_nothing_without_ties(data):
     probs, labels = data
     probs = probs * 0.97 + np.array([0.02, 0.01, 0.0])  # breaks ties between classes
     names = np.array([2, 0, 1])
-    for metric in (accuracy, nll, brier, ece, aurc):
+    for metric in METRICS:
         renamed = metric(probs[:, np.argsort(names)], names[labels])
-        assert renamed == pytest.approx(metric(probs, labels))
+        assert renamed == pytest.approx(metric(probs, labels), abs=1e-8)
 
 
 @pytest.mark.parametrize(
     "dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32"]
 )
-@pytest.mark.parametrize("metric", [accuracy, nll, brier, ece, aurc])
+@pytest.mark.parametrize("metric", METRICS)
 def test_any_integer_dtype_of_labels(metric, dtype):
     probs, labels = tied_data(0, num_inputs=20)
     assert metric(probs, labels.astype(dtype)) == metric(probs, labels)
@@ -212,7 +211,7 @@ def test_any_integer_dtype_of_labels(metric, dtype):
     ],
     ids=["float16", "float32", "list", "requires_grad", "bfloat16"],
 )
-@pytest.mark.parametrize("metric", [accuracy, nll, brier, ece, aurc])
+@pytest.mark.parametrize("metric", METRICS)
 def test_any_container_gives_the_float64_answer(metric, convert):
     probs, labels = tied_data(0, num_inputs=20)
     result = metric(convert(probs), torch.tensor(labels))
@@ -223,13 +222,13 @@ def test_any_container_gives_the_float64_answer(metric, convert):
 def test_inputs_are_left_unchanged():
     probs, labels = random_data(0, num_inputs=10)
     kept = probs.copy(), labels.copy()
-    for metric in (accuracy, nll, brier, ece, aurc):
+    for metric in METRICS:
         metric(probs, labels)
     np.testing.assert_array_equal(probs, kept[0])
     np.testing.assert_array_equal(labels, kept[1])
 
 
-@pytest.mark.parametrize("metric", [accuracy, nll, brier, ece, aurc])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("probs", "labels", "error", "match"),
     [

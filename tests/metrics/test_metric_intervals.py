@@ -16,17 +16,29 @@ from bbnn_uq.metrics import (
     Interval,
     _resampling,
     accuracy,
+    augrc,
     aurc,
     bootstrap_interval,
     brier,
     classification_intervals,
+    classwise_ece,
+    crps_gaussian,
     ece,
+    excess_aurc,
+    gaussian_nll,
+    interval_coverage,
+    mse,
     nll,
     ood_intervals,
     ood_metrics,
     paired_differences,
+    regression_calibration_error,
+    risk_at_coverage,
+    rmse,
+    sharpness,
+    smooth_ece,
 )
-from bbnn_uq.metrics.bootstrap import _KERNELS
+from bbnn_uq.metrics._registry import own_metric
 from bbnn_uq.metrics.ood import ood_kernel
 
 METRICS = [
@@ -34,13 +46,40 @@ METRICS = [
     (nll, {}),
     (brier, {}),
     (aurc, {}),
+    (augrc, {}),
+    (excess_aurc, {}),
+    (risk_at_coverage, {"coverage": 0.7}),
+    (smooth_ece, {}),
+    (classwise_ece, {"num_bins": 6}),
+    (classwise_ece, {"num_bins": 6, "binning": "quantile"}),
     *(
         (ece, {"num_bins": 6, "binning": binning, "norm": norm, "debias": debias})
         for binning in ("uniform", "quantile")
         for norm, debias in (("l1", False), ("l2", False), ("max", False), ("l2", True))
     ),
 ]
-CLASSIFICATION = {"accuracy": accuracy, "nll": nll, "brier": brier, "ece": ece, "aurc": aurc}
+UPWARD_BIASED = (ece, classwise_ece, smooth_ece)  # get the basic interval
+REGRESSION = [
+    (mse, {}),
+    (rmse, {}),
+    (gaussian_nll, {}),
+    (crps_gaussian, {}),
+    (interval_coverage, {"level": 0.8}),
+    (sharpness, {}),
+    (regression_calibration_error, {}),
+]
+CLASSIFICATION = {
+    "accuracy": accuracy,
+    "nll": nll,
+    "brier": brier,
+    "ece": partial(ece, num_bins=8),
+    "aurc": aurc,
+    "classwise_ece": partial(classwise_ece, num_bins=8),
+    "smooth_ece": smooth_ece,
+    "augrc": augrc,
+    "excess_aurc": excess_aurc,
+}
+CALIBRATION_ERRORS = ("ece", "classwise_ece", "smooth_ece")
 
 
 def literal_resamples(metric, arrays, num_resamples, seed):
@@ -66,7 +105,8 @@ def test_kernels_equal_the_metric_of_repeated_data(metric, options, data):
     weights = np.random.default_rng(1).multinomial(60, np.full(60, 1 / 60), size=25)
     weights[0], weights[1] = 0, 0
     weights[0, 7], weights[1, :2] = 60, 30  # one input alone, and two
-    values = _KERNELS[metric](probs, labels, **options)(weights.astype(np.float64))
+    kernel = own_metric(partial(metric, **options)).kernel(probs, labels)
+    values = kernel(weights.astype(np.float64))
     expected = [
         metric(np.repeat(probs, row, axis=0), np.repeat(labels, row), **options) for row in weights
     ]
@@ -93,12 +133,13 @@ def test_ood_kernel_equals_the_metrics_of_repeated_scores(ties):
 
 @pytest.mark.parametrize(
     ("metric", "options"),
-    [(metric, options) for metric, options in METRICS if metric is not ece],
+    [(metric, options) for metric, options in METRICS if metric not in UPWARD_BIASED],
     ids=lambda x: getattr(x, "__name__", str(x)),
 )
 @pytest.mark.parametrize("level", [0.95, 0.8])
 def test_percentile_interval_equals_literal_resampling(metric, options, level):
     arrays = random_data(0, num_inputs=80)
+    metric = partial(metric, **options)
     interval = bootstrap_interval(metric, *arrays, num_resamples=80, confidence_level=level, seed=3)
     low, high = literal_ends(literal_resamples(metric, arrays, 80, 3), level)
     assert dataclasses.astuple(interval) == pytest.approx((metric(*arrays), low, high), rel=1e-10)
@@ -109,9 +150,13 @@ def test_percentile_interval_equals_literal_resampling(metric, options, level):
     assert dataclasses.astuple(plain) == pytest.approx(dataclasses.astuple(interval), rel=1e-10)
 
 
-@pytest.mark.parametrize("options", [o for m, o in METRICS if m is ece], ids=str)
-def test_basic_interval_of_the_ece_equals_literal_resampling(options):
-    arrays, metric = random_data(0, num_inputs=80), partial(ece, **options)
+@pytest.mark.parametrize(
+    ("metric", "options"),
+    [(metric, options) for metric, options in METRICS if metric in UPWARD_BIASED],
+    ids=lambda x: getattr(x, "__name__", str(x)),
+)
+def test_basic_interval_of_calibration_errors_equals_literal_resampling(metric, options):
+    arrays, metric = random_data(0, num_inputs=80), partial(metric, **options)
     interval = bootstrap_interval(metric, *arrays, num_resamples=80, seed=3)
     low, high = literal_ends(literal_resamples(metric, arrays, 80, 3))
     value = metric(*arrays)
@@ -129,25 +174,41 @@ def test_classification_intervals_come_from_the_same_resamples(data):
     intervals = classification_intervals(*arrays, num_bins=8, num_resamples=100, seed=5)
     assert list(intervals) == list(CLASSIFICATION)
     for name, metric in CLASSIFICATION.items():
-        metric = partial(ece, num_bins=8) if metric is ece else metric
         alone = bootstrap_interval(metric, *arrays, num_resamples=100, seed=5)
         assert intervals[name] == alone
         assert intervals[name].value == pytest.approx(metric(*arrays))
 
 
-def test_ood_intervals_equal_literal_resampling():
+def test_chosen_metrics_come_from_the_same_resamples():
+    arrays = random_data(1, num_inputs=70)
+    chosen = {
+        "quantile": partial(ece, binning="quantile"),
+        "kept": partial(risk_at_coverage, coverage=0.5),
+    }
+    intervals = classification_intervals(*arrays, metrics=chosen, num_resamples=100, seed=5)
+    for name, metric in chosen.items():
+        assert intervals[name] == bootstrap_interval(metric, *arrays, num_resamples=100, seed=5)
+    nothing = paired_differences(arrays[0], *arrays, metrics=chosen, num_resamples=5)
+    assert nothing == dict.fromkeys(chosen, Interval(0.0, 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("metric", "options"), REGRESSION, ids=lambda x: getattr(x, "__name__", "")
+)
+def test_intervals_of_real_targets_equal_literal_resampling(metric, options):
     generator = np.random.default_rng(0)
-    id_scores, ood_scores = generator.normal(0, 1, 60).round(1), generator.normal(1, 1, 45).round(1)
-    intervals = ood_intervals(id_scores, ood_scores, num_resamples=120, seed=4)
-    stream = np.random.default_rng(4)
-    rows = []
-    for _ in range(120):
-        id_row, ood_row = stream.integers(60, size=60), stream.integers(45, size=45)
-        rows.append(dataclasses.asdict(ood_metrics(id_scores[id_row], ood_scores[ood_row])))
-    for name, value in dataclasses.asdict(ood_metrics(id_scores, ood_scores)).items():
-        low, high = literal_ends([row[name] for row in rows])
-        expected = (value, min(low, value), max(high, value))
-        assert dataclasses.astuple(intervals[name]) == pytest.approx(expected, abs=1e-12)
+    mean, std = generator.normal(size=60), generator.uniform(0.5, 2.0, 60)
+    targets = mean + generator.normal(size=60) * std
+    count = own_metric(metric).num_arrays
+    arrays = {1: (std,), 2: (mean, targets), 3: (mean, std, targets)}[count]
+    metric = partial(metric, **options)
+    interval = bootstrap_interval(metric, *arrays, num_resamples=80, seed=3)
+    low, high = literal_ends(literal_resamples(metric, arrays, 80, 3))
+    value = metric(*arrays)
+    if metric.func is regression_calibration_error:
+        low, high = max(0.0, 2 * value - high), min(1.0, 2 * value - low)
+    expected = (value, min(low, value), max(high, value))
+    assert dataclasses.astuple(interval) == pytest.approx(expected, rel=1e-9)
 
 
 def test_paired_differences_equal_literal_resampling():
@@ -156,7 +217,6 @@ def test_paired_differences_equal_literal_resampling():
     intervals = paired_differences(probs_a, probs_b, labels, num_bins=8, num_resamples=100, seed=2)
     assert list(intervals) == list(CLASSIFICATION)
     for name, metric in CLASSIFICATION.items():
-        metric = partial(ece, num_bins=8) if metric is ece else metric
 
         def difference(a, b, y, metric=metric):
             return metric(a, y) - metric(b, y)
@@ -164,7 +224,7 @@ def test_paired_differences_equal_literal_resampling():
         arrays = probs_a, probs_b, labels
         value = difference(*arrays)
         low, high = literal_ends(literal_resamples(difference, arrays, 100, 2))
-        if name == "ece":
+        if name in CALIBRATION_ERRORS:
             low, high = 2 * value - high, 2 * value - low
         expected = (value, min(low, value), max(high, value))
         assert dataclasses.astuple(intervals[name]) == pytest.approx(expected, abs=1e-12)

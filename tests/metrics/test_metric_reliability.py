@@ -7,7 +7,14 @@ import pytest
 import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
-from metric_reference import grid_data, random_data, reference_bins, reproducible
+from metric_reference import (
+    calibrated_data,
+    grid_data,
+    random_data,
+    reference_bins,
+    reproducible,
+    tied_data,
+)
 
 from bbnn_uq.metrics import ece, reliability_curve
 
@@ -83,6 +90,76 @@ def test_quantile_bins_emptied_by_ties_are_merged():
     assert curve.count.tolist() == [12, 1]
 
 
+@pytest.mark.parametrize("binning", ["uniform", "quantile"])
+def test_bootstrap_bands_are_percentiles_over_resamples_of_the_inputs(binning):
+    probs, labels = calibrated_data(2, num_inputs=200, num_classes=3)
+    options = {"num_bins": 5, "binning": binning, "confidence_level": 0.9}
+    curve = reliability_curve(
+        probs, labels, band="bootstrap", num_resamples=20_000, seed=1, **options
+    )
+    bins = reference_bins(probs, labels, 5, binning)
+    members = [np.array(bins[number], dtype=float) for number in sorted(bins)]
+    outcome = np.concatenate([rows[:, 1] for rows in members])
+    number = np.repeat(np.arange(len(members)), [len(rows) for rows in members])
+    # Inputs drawn one by one, in the bins of the data.
+    generator = np.random.default_rng(0)
+    rates = np.full((20_000, len(members)), np.nan)
+    for row in rates:
+        drawn = generator.integers(200, size=200)
+        for each in range(len(members)):
+            here = outcome[drawn[number[drawn] == each]]
+            row[each] = here.mean() if len(here) else np.nan
+    filled = np.flatnonzero(curve.count)
+    low, high = np.nanquantile(rates, [0.05, 0.95], axis=0)
+    # Quantiles of 20,000 rates differ by a few steps of 1/n at most: about 4 standard errors.
+    np.testing.assert_allclose(curve.low[filled], low, atol=0.02)
+    np.testing.assert_allclose(curve.high[filled], high, atol=0.02)
+    wilson = reliability_curve(probs, labels, **options)
+    for name in ("bin_edges", "count", "confidence", "accuracy"):
+        np.testing.assert_array_equal(getattr(curve, name), getattr(wilson, name))
+
+
+@reproducible
+@given(grid_data(max_inputs=30), st.sampled_from(["uniform", "quantile"]), st.integers(1, 20))
+def test_bootstrap_bands_hold_the_accuracy(data, binning, num_bins):
+    curve = reliability_curve(*data, num_bins=num_bins, binning=binning, band="bootstrap")
+    filled = curve.count > 0
+    assert np.isnan(curve.low[~filled]).all()
+    assert np.isnan(curve.high[~filled]).all()
+    assert (curve.low[filled] >= 0.0).all()
+    assert (curve.low <= curve.accuracy)[filled].all()
+    assert (curve.accuracy <= curve.high)[filled].all()
+    assert (curve.high[filled] <= 1.0).all()
+    # All right or all wrong stays so in every resample.
+    for rate in (0.0, 1.0):
+        same = curve.accuracy == rate
+        assert (curve.low[same] == rate).all()
+        assert (curve.high[same] == rate).all()
+
+
+def test_bootstrap_bands_are_those_of_the_seed():
+    data = tied_data(0)
+    first, again, other = (
+        reliability_curve(*data, band="bootstrap", seed=seed) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first.low, again.low)
+    assert not np.array_equal(first.low, other.low, equal_nan=True)
+
+
+def test_a_bin_that_no_resample_fills_has_no_band():
+    # One input of 50 in its bin, and a single resample, which may not draw it.
+    confidence = np.array([0.6] + [0.9] * 49)
+    probs = np.stack([confidence, 1.0 - confidence], axis=1)
+    options = {"num_bins": 10, "band": "bootstrap"}
+    bands = [
+        reliability_curve(probs, [0] * 50, num_resamples=1, seed=seed, **options).low[5]
+        for seed in range(20)
+    ]
+    # A chance of 1/e each: that all or none of 20 are empty is below 1e-3.
+    assert 0 < np.isnan(bands).sum() < 20
+    assert not np.isnan(reliability_curve(probs, [0] * 50, **options).low[5])
+
+
 def test_the_curve_is_frozen():
     curve = reliability_curve([[0.5, 0.5]], [0])
     with pytest.raises(dataclasses.FrozenInstanceError):
@@ -94,6 +171,9 @@ def test_the_curve_is_frozen():
     [
         ({"num_bins": 0}, ValueError, "num_bins must be at least 1"),
         ({"binning": "equal"}, ValueError, "binning must be one of uniform, quantile"),
+        ({"band": "wilsn"}, ValueError, "band must be one of.*did you mean 'wilson'"),
+        ({"num_resamples": 0}, ValueError, "num_resamples must be at least 1"),
+        ({"seed": -1}, ValueError, "seed must be at least 0"),
         ({"confidence_level": 95}, ValueError, "confidence_level must lie strictly between"),
         ({"confidence_level": "high"}, TypeError, "confidence_level must be a number"),
     ],
