@@ -15,24 +15,22 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 __all__ = [
-    "PARTS",
     "add_up",
     "blocks",
     "by_name",
     "check_groups",
     "check_same_state",
+    "logit_variance",
     "num_columns",
+    "pairwise_kl",
     "std_error",
     "terms",
 ]
 
-PARTS = ("probs", "expected_entropy", "energy")
-"""What is summed at each temperature, under names such as ``1.0/probs``."""
 
-
-def num_columns(num_classes: int, temperatures: Sequence[float]) -> int:
+def num_columns(num_classes: int, num_temperatures: int) -> int:
     """Number of columns that :func:`terms` gives."""
-    return 2 * num_classes + (2 * num_classes + 1) * len(temperatures)
+    return 3 * num_classes + 2 + (num_classes + 2) * num_temperatures
 
 
 def blocks(logits: Float[Tensor, "networks inputs classes"]) -> Iterator[tuple[slice, slice]]:
@@ -55,22 +53,22 @@ def terms(
 ) -> Float64[Tensor, "networks inputs columns"]:
     """What each network adds to the sums, in float64.
 
-    The columns are the vote, one-hot (the first class on ties); for each temperature T the
-    probabilities p = softmax(z / T), their entropies −p ln p by class, and the energy
-    −T logsumexp(z / T); and p² at the first temperature.
+    With b = z − max z, the columns are the vote, one-hot (the first class on ties); b; max z; the
+    sum over classes of (z − mean z)²; for each temperature T the probabilities p = softmax(z / T),
+    the sum over classes of p b / T, and ln Σ exp(b / T); and p² at the first temperature.
     """
     wide = logits.double().contiguous()
     top, vote = wide.max(dim=-1, keepdim=True)
     below_top = wide - top
-    columns = [(vote == torch.arange(wide.shape[-1], device=wide.device)).double()]
+    centred = below_top - _sum_over_classes(below_top) / wide.shape[-1]
+    votes = (vote == torch.arange(wide.shape[-1], device=wide.device)).double()
+    columns = [votes, below_top, top, _sum_over_classes(centred.square_())]
     for temperature in temperatures:
         z = below_top / temperature
         odds = z.exp()
         total = _sum_over_classes(odds)
-        p, log_total = odds / total, total.log()
-        # Entropies stay apart by class: adding them up here could round by the number of rows.
-        columns += [p, p * (log_total - z), -top - temperature * log_total]
-    return torch.cat([*columns, columns[1].square()], dim=-1)
+        columns += [odds / total, _sum_over_classes(z.mul_(odds)) / total, total.log_()]
+    return torch.cat([*columns, columns[4].square()], dim=-1)
 
 
 def by_name(
@@ -80,18 +78,26 @@ def by_name(
 ) -> dict[str, np.ndarray]:
     """The sums of each group by name, each (G, …), of networks 0 … S − 1."""
     groups, _, width = sums.shape
-    count = len(temperatures)
-    classes = (width - count) // (2 * count + 2)
-    block = 2 * classes + 1
+    classes = (width - num_columns(0, len(temperatures))) // (3 + len(temperatures))
+    largest = sums[..., 2 * classes]
     named = {
         "num_networks": np.array([len(range(g, num_samples, groups)) for g in range(groups)]),
         "votes": sums[..., :classes].astype(np.int32),
+        "below_top": sums[..., classes : 2 * classes],
+        "max_logit": largest,
+        "centred_squares": sums[..., 2 * classes + 1],
         "squares": sums[..., -classes:],
     }
     for i, temperature in enumerate(temperatures):
-        part = sums[..., classes + i * block : classes + (i + 1) * block]
-        values = (part[..., :classes], part[..., classes:-1].sum(axis=-1), part[..., -1])
-        named |= {f"{temperature!r}/{key}": v for key, v in zip(PARTS, values, strict=True)}
+        part = sums[..., 2 * classes + 2 + i * (classes + 2) :]
+        log_odds, log_total = part[..., classes], part[..., classes + 1]
+        named |= {
+            f"{temperature!r}/probs": part[..., :classes],
+            f"{temperature!r}/log_odds": log_odds,
+            # Both terms are at least 0, so that nothing cancels.
+            f"{temperature!r}/expected_entropy": log_total - log_odds,
+            f"{temperature!r}/energy": -largest - temperature * log_total,
+        }
     return named
 
 
@@ -101,10 +107,34 @@ def std_error(sums: Mapping[str, np.ndarray], num_samples: int) -> np.ndarray:
     It is 0 where the difference is no more than the rounding of its two parts.
     """
     squares = sums["squares"]
-    spread = squares - sums["1.0/probs"] ** 2 / num_samples
-    rounding = num_samples * np.finfo(np.float64).eps * squares
-    spread = np.where(spread > rounding, spread, 0.0)
+    spread = _difference(squares, sums["1.0/probs"] ** 2 / num_samples, num_samples)
     return np.sqrt(spread / (num_samples * (num_samples - 1)))
+
+
+def logit_variance(sums: Mapping[str, np.ndarray], num_samples: int) -> np.ndarray:
+    """Variance over S networks of z − mean z, averaged over classes; 0 where it is rounding.
+
+    (Σ_s Σ_c ζ² − Σ_c (Σ_s ζ)² / S) / (C (S − 1)) for ζ = z − mean z.
+    """
+    below_top = sums["below_top"]
+    classes = below_top.shape[-1]
+    centred = below_top - below_top.mean(axis=-1, keepdims=True)
+    of_mean = (centred**2).sum(axis=-1) / num_samples
+    spread = _difference(sums["centred_squares"], of_mean, 8 * (num_samples + classes))
+    return spread / (classes * (num_samples - 1))
+
+
+def pairwise_kl(sums: Mapping[str, np.ndarray], temperature: float, num_samples: int) -> np.ndarray:
+    """Mean divergence of two out of S networks, Σ_c cov_s (p, ln p); 0 where it is rounding.
+
+    (S Σ_s Σ_c p b − Σ_c (Σ_s p) (Σ_s b)) / (S (S − 1) T) for b = z − max z. It stands for T ln p,
+    which differs from it by the same for all classes of a network; that drops out.
+    """
+    probs, below_top = sums[f"{temperature!r}/probs"], sums["below_top"]
+    crossed = -(probs * (below_top / temperature)).sum(axis=-1)
+    own = -num_samples * sums[f"{temperature!r}/log_odds"]
+    spread = _difference(crossed, own, 8 * (num_samples + probs.shape[-1]))
+    return spread / (num_samples * (num_samples - 1))
 
 
 def add_up(values: np.ndarray) -> np.ndarray:
@@ -131,6 +161,12 @@ def check_same_state(theirs: dict[str, Tensor], ours: dict[str, Tensor]) -> None
             f"sums must be of an accumulator with the same inputs, classes or targets, "
             f"temperatures and groups, of shapes {shapes[1]}, got {shapes[0]}"
         )
+
+
+def _difference(larger: np.ndarray, smaller: np.ndarray, num_terms: int) -> np.ndarray:
+    """Their difference, or 0 where it is no more than the rounding of sums of so many terms."""
+    gap = larger - smaller
+    return np.where(gap > num_terms * np.finfo(np.float64).eps * larger, gap, 0.0)
 
 
 def _sum_over_classes(x: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,13 +11,23 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from bbnn_uq import metrics, network_sums
+from bbnn_uq import network_sums
 from bbnn_uq._checks import check_count, check_probs, check_samples
+from bbnn_uq.metrics import uncertainty
 from bbnn_uq.network_average import NetworkAverage
-from bbnn_uq.network_sums import PARTS
-from bbnn_uq.scores import SAMPLE_SCORES, SCORES, Softened, parse_score
+from bbnn_uq.scores import (
+    LOGIT_SCORES,
+    PLAIN_SCORES,
+    SAMPLE_SCORES,
+    SCORES,
+    Softened,
+    parse_score,
+)
 
 __all__ = ["Predictive", "PredictiveAccumulator"]
+
+_PARTS = tuple(each.name for each in fields(Softened))
+_TINY = np.finfo(np.float64).tiny
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +53,12 @@ class Predictive(NetworkAverage):
         probs_std_error: Monte Carlo standard error of ``probs``,
             √(Σ_s (p_s − p)² / (S (S − 1))), (N, C); None for fewer than two networks, for the
             mode, and for averaged probabilities alone.
+        pairwise_kl: mean Kullback-Leibler divergence between softmax(z) of two different
+            networks, nats, (N,); None when unknown, as for fewer than two networks.
+        logit_variance: variance over networks of the logits about their mean over classes,
+            averaged over classes, (N,); None when unknown, as for fewer than two networks.
+        max_logit: mean over networks of the largest logit, (N,); None when made from
+            probabilities.
         group_sums: sums over the networks of each of G groups, name → (G, …), from which
             :meth:`of_groups` and ``leave_out`` are made; network s is in group s mod G. Empty
             when the networks were not grouped.
@@ -68,10 +84,14 @@ class Predictive(NetworkAverage):
     softened: dict[float, Softened] = field(default_factory=dict)
     samples: Float[np.ndarray, "networks inputs classes"] | None = None
     probs_std_error: Float64[np.ndarray, "inputs classes"] | None = None
+    pairwise_kl: Float64[np.ndarray, " inputs"] | None = None
+    logit_variance: Float64[np.ndarray, " inputs"] | None = None
+    max_logit: Float64[np.ndarray, " inputs"] | None = None
     group_sums: dict[str, np.ndarray] = field(default_factory=dict)
 
     _ARRAYS: ClassVar = (
-        "probs", "expected_entropy", "variation_ratio", "energy", "samples", "probs_std_error"
+        "probs", "expected_entropy", "variation_ratio", "energy", "samples", "probs_std_error",
+        "pairwise_kl", "logit_variance", "max_logit",
     )  # fmt: skip
     _REQUIRED: ClassVar = ("probs",)
 
@@ -91,17 +111,20 @@ class Predictive(NetworkAverage):
         """
         checked = check_samples(samples).copy()  # a frozen value, whatever the caller's array does
         count = len(checked)
+        several = count > 1
         return cls(
             probs=checked.mean(axis=0),
-            expected_entropy=metrics.expected_entropy(checked),
-            variation_ratio=metrics.variation_ratio(checked),
+            expected_entropy=uncertainty.expected_entropy(checked),
+            variation_ratio=uncertainty.variation_ratio(checked),
             energy=None,
             num_samples=count,
             seed=None,
             method="foreign",
             metadata=metadata or {},
             samples=checked,
-            probs_std_error=checked.std(axis=0, ddof=1) / np.sqrt(count) if count > 1 else None,
+            probs_std_error=checked.std(axis=0, ddof=1) / np.sqrt(count) if several else None,
+            pairwise_kl=uncertainty.pairwise_kl(checked) if several else None,
+            logit_variance=uncertainty.logit_variance(checked) if several else None,
         )
 
     @classmethod
@@ -129,6 +152,25 @@ class Predictive(NetworkAverage):
         return self._as_they_are.mutual_information
 
     @property
+    def corrected_mutual_information(self) -> np.ndarray | None:
+        """Mutual information without most of its bias for few networks, nats, (N,).
+
+        ½ Σ_c (standard error of p_c)² / p_c more than :attr:`mutual_information`, as in
+        :func:`bbnn_uq.metrics.mutual_information` with ``correct_bias``; None where there is no
+        ``probs_std_error``. For comparisons between numbers of networks.
+
+        Example:
+            >>> predictive = Predictive.from_samples([[[0.9, 0.1]], [[0.5, 0.5]]])
+            >>> predictive.corrected_mutual_information.round(3)
+            array([0.197])
+        """
+        plain, error = self.mutual_information, self.probs_std_error
+        if plain is None or error is None:
+            return None
+        # Where p is 0 so is its error.
+        return plain + 0.5 * (error**2 / np.maximum(self.probs, _TINY)).sum(axis=1)
+
+    @property
     def confidence(self) -> np.ndarray:
         """Largest averaged probability, (N,)."""
         return self._as_they_are.confidence
@@ -140,7 +182,7 @@ class Predictive(NetworkAverage):
 
     @property
     def _as_they_are(self) -> Softened:
-        return Softened(self.probs, self.expected_entropy, self.energy)
+        return Softened(self.probs, self.expected_entropy, self.energy, self.pairwise_kl)
 
     def of_groups(self, groups: Iterable[int]) -> Predictive:
         """The predictive of the networks of some groups alone, without kept samples.
@@ -169,21 +211,25 @@ class Predictive(NetworkAverage):
     def available_scores(self) -> tuple[str, ...]:
         """Names that :meth:`score` takes for this predictive, at temperature 1.
 
-        With one network the scores that compare networks are constant and left out.
+        With one network the scores that compare networks are constant and left out, and so are
+        those that are infinite for some input, where a network gives a class exactly 0.
         """
         missing: set[str] = set()
         if self.expected_entropy is None or self.num_samples < 2:
             missing.update(SAMPLE_SCORES)
-        if self.energy is None:
-            missing.add("energy")
+        for name in ("logit_variance", "pairwise_kl", *LOGIT_SCORES):
+            values = getattr(self, name)
+            if values is None or not np.isfinite(values).all():
+                missing.add(name)
         return tuple(name for name in SCORES if name not in missing)
 
     def score(self, name: str) -> np.ndarray:
         """A score by name, (N,): higher means more out-of-distribution.
 
-        ``entropy``, ``mutual_information``, ``expected_entropy``, ``variation_ratio`` and
-        ``energy`` as they are; ``confidence`` and ``margin`` negated. A suffix ``@T`` takes the
-        score at logits divided by T: ``mutual_information@3``.
+        ``entropy``, ``mutual_information``, ``expected_entropy``, ``variation_ratio``,
+        ``logit_variance``, ``pairwise_kl`` and ``energy`` as they are; ``confidence``, ``margin``
+        and ``max_logit`` negated. A suffix ``@T`` takes the score at logits divided by T:
+        ``mutual_information@3``.
 
         Args:
             name: of the score; ``predictive_entropy`` is taken for ``entropy``.
@@ -193,22 +239,22 @@ class Predictive(NetworkAverage):
         """
         kind, temperature = parse_score(name)
         view = self._as_they_are if temperature == 1.0 else self._softened(name, temperature)
-        value = {
-            "entropy": lambda: view.predictive_entropy,
-            "mutual_information": lambda: view.mutual_information,
-            "expected_entropy": lambda: view.expected_entropy,
-            "confidence": lambda: -view.confidence,
-            "margin": lambda: -view.margin,
-            "variation_ratio": lambda: self.variation_ratio,
-            "energy": lambda: view.energy,
-        }[kind]()
+        value = self._value(kind, view)
         if value is None:
-            needs = "logits" if kind == "energy" else "the probabilities of each network"
+            needs = "logits" if kind in LOGIT_SCORES else "the probabilities of each network"
+            if kind in ("logit_variance", "pairwise_kl"):
+                needs += ", at least two"
             raise ValueError(
                 f"score {name!r} needs {needs}, which this predictive does not have; it offers "
                 + ", ".join(self.available_scores())
             )
         return value
+
+    def _value(self, kind: str, view: Softened) -> np.ndarray | None:
+        source = self if kind in PLAIN_SCORES else view
+        value = getattr(source, "predictive_entropy" if kind == "entropy" else kind)
+        falls = kind in ("confidence", "margin", "max_logit")
+        return -value if falls and value is not None else value
 
     def _softened(self, name: str, temperature: float) -> Softened:
         if temperature in self.softened:
@@ -219,16 +265,18 @@ class Predictive(NetworkAverage):
                 f"score_temperatures=(1.0, {temperature:g}) or keep_samples=True"
             )
         # softmax(z / T) is p^(1/T) normalised, so kept probabilities give every temperature.
-        powers = self.samples.astype(np.float64) ** (1.0 / temperature)
+        relative = self.samples / self.samples.max(axis=-1, keepdims=True).astype(np.float64)
+        powers = relative ** (1.0 / temperature)
         softer = powers / powers.sum(axis=-1, keepdims=True)
-        return Softened(softer.mean(axis=0), metrics.expected_entropy(softer), None)
+        divergence = uncertainty.pairwise_kl(softer) if len(softer) > 1 else None
+        return Softened(softer.mean(axis=0), uncertainty.expected_entropy(softer), None, divergence)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by their names in the file; inputs as in the base class."""
         softened = {
             f"softened/{temperature!r}/{part}": getattr(view, part)
             for temperature, view in self.softened.items()
-            for part in PARTS
+            for part in _PARTS
         }
         present = {key: values for key, values in softened.items() if values is not None}
         return super().to_arrays() | present
@@ -239,7 +287,7 @@ class Predictive(NetworkAverage):
         softened: dict[float, Any] = {
             float(name): Softened(
                 arrays[f"softened/{name}/probs"],
-                *(arrays.get(f"softened/{name}/{part}") for part in PARTS[1:]),
+                *(arrays.get(f"softened/{name}/{part}") for part in _PARTS[1:]),
             )
             for name in dict.fromkeys(names)
         }
@@ -251,7 +299,7 @@ class PredictiveAccumulator:
 
     The terms of several networks are computed at once and added network by network, so that the
     sums are the same to the last bit however networks and inputs are split into calls. They are
-    float64 and take 8 G N (2 C + (2 C + 1) · number of temperatures) bytes.
+    float64 and take 8 G N (3 C + 2 + (C + 2) · number of temperatures) bytes.
 
     Args:
         num_inputs: N.
@@ -279,7 +327,7 @@ class PredictiveAccumulator:
     ) -> None:
         self.width = num_classes
         self._temperatures = tuple(dict.fromkeys((1.0, *temperatures)))
-        width = network_sums.num_columns(num_classes, self._temperatures)
+        width = network_sums.num_columns(num_classes, len(self._temperatures))
         shape = (check_count(num_groups, "num_groups"), num_inputs, width)
         self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
 
@@ -340,32 +388,44 @@ class PredictiveAccumulator:
         sums = {name: network_sums.add_up(values) for name, values in groups.items()}
         kept = {}
         if 1 < len(self._sums) <= num_samples:
-            kept = {name: values.copy() for name, values in groups.items() if name != "squares"}
-        random = num_samples > 1 and method != "mode"
+            kept = {name: values.copy() for name, values in groups.items()}
         return _from_sums(
             sums,
             seed=seed,
             method=method,
             metadata=metadata or {},
             samples=samples,
-            probs_std_error=network_sums.std_error(sums, num_samples) if random else None,
             group_sums=kept,
         )
 
 
-def _from_sums(sums: Mapping[str, np.ndarray], **others: Any) -> Predictive:
+def _from_sums(sums: Mapping[str, np.ndarray], *, method: str, **others: Any) -> Predictive:
+    """The predictive of named sums; those of earlier versions' files are fewer."""
     count = int(sums["num_networks"])
-    temperatures = [name.removesuffix("/probs") for name in sums if name.endswith("/probs")]
+    disagreeing = count > 1 and "below_top" in sums
+    temperatures = [float(name.split("/")[0]) for name in sums if name.endswith("/probs")]
     views = {
-        float(t): Softened(*(sums[f"{t}/{part}"] / count for part in PARTS)) for t in temperatures
+        t: Softened(
+            probs=sums[f"{t!r}/probs"] / count,
+            expected_entropy=sums[f"{t!r}/expected_entropy"] / count,
+            energy=sums[f"{t!r}/energy"] / count,
+            pairwise_kl=network_sums.pairwise_kl(sums, t, count) if disagreeing else None,
+        )
+        for t in temperatures
     }
     main = views.pop(1.0)
+    random = count > 1 and method != "mode" and "squares" in sums
     return Predictive(
         probs=main.probs,
         expected_entropy=main.expected_entropy,
         variation_ratio=1.0 - sums["votes"].max(axis=-1) / count,
         energy=main.energy,
         num_samples=count,
+        method=method,
         softened=views,
+        probs_std_error=network_sums.std_error(sums, count) if random else None,
+        pairwise_kl=main.pairwise_kl,
+        logit_variance=network_sums.logit_variance(sums, count) if disagreeing else None,
+        max_logit=sums["max_logit"] / count if "max_logit" in sums else None,
         **others,
     )

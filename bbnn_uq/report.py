@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from bbnn_uq.metrics import Interval, ReliabilityCurve
 from bbnn_uq.monte_carlo import Measurement, common_groups, monte_carlo_errors
 from bbnn_uq.predictive import Predictive
 from bbnn_uq.report_files import draw_figures, figure_names, markdown, safe_names
+from bbnn_uq.scores import PLAIN_SCORES
 
 __all__ = ["Report", "evaluate"]
 
@@ -205,7 +206,9 @@ def evaluate(
             f"mode has probabilities of shape {mode.probs.shape} and the ID predictive of shape "
             f"{predictive.probs.shape}; predict both on the same inputs"
         )
-    names = _all_scores(predictive) if scores is None else list(dict.fromkeys(scores))
+    names = (
+        _all_scores(predictive, others.values()) if scores is None else list(dict.fromkeys(scores))
+    )
     if not names:
         raise ValueError("scores is empty; name at least one, such as 'entropy'")
     table = {"id": {name: predictive.score(name) for name in names}}
@@ -254,14 +257,10 @@ def evaluate(
 def _measured_id(
     predictive: Predictive, labels: np.ndarray, num_bins: int, options: dict[str, Any]
 ) -> dict[str, Measurement]:
+    chosen = metrics.classification_metrics(num_bins)
+
     def points(left: Predictive) -> dict[str, float]:
-        return {
-            "accuracy": metrics.accuracy(left.probs, labels),
-            "nll": metrics.nll(left.probs, labels),
-            "brier": metrics.brier(left.probs, labels),
-            "ece": metrics.ece(left.probs, labels, num_bins=num_bins),
-            "aurc": metrics.aurc(left.probs, labels),
-        }
+        return {name: metric(left.probs, labels) for name, metric in chosen.items()}
 
     errors = monte_carlo_errors(points, predictive) if common_groups(predictive) else {}
     intervals = metrics.classification_intervals(
@@ -337,14 +336,19 @@ def _check_same_networks(name: str, reference: Predictive, other: Predictive) ->
         )
 
 
-def _all_scores(predictive: Predictive) -> list[str]:
-    names = predictive.available_scores()
+def _all_scores(predictive: Predictive, others: Iterable[Predictive]) -> list[str]:
+    """What each predictive offers; a divergence, say, is infinite where one has an exact 0."""
+    names = [
+        name
+        for name in predictive.available_scores()
+        if all(name in other.available_scores() for other in others)
+    ]
     softened = [
         # The shortest text that reads back as this very number: 3, not 3.0; 0.3333333333333333.
         f"{name}@{str(temperature).removesuffix('.0')}"
         for temperature in predictive.softened
         for name in names
-        if name != "variation_ratio"
+        if name not in PLAIN_SCORES
     ]
     return [*names, *softened]
 

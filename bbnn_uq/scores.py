@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64
 
-from bbnn_uq import metrics
 from bbnn_uq._checks import check_choice
-from bbnn_uq.metrics.uncertainty import entropy_gap
+from bbnn_uq.metrics import uncertainty
 
-__all__ = ["SAMPLE_SCORES", "SCORES", "Softened", "parse_score"]
+__all__ = ["LOGIT_SCORES", "PLAIN_SCORES", "SAMPLE_SCORES", "SCORES", "Softened", "parse_score"]
 
 SCORES = (
     "entropy",
@@ -21,12 +20,23 @@ SCORES = (
     "confidence",
     "margin",
     "variation_ratio",
+    "logit_variance",
+    "pairwise_kl",
     "energy",
+    "max_logit",
 )
-"""Names of scores; any but ``variation_ratio`` may carry a logit temperature, ``entropy@3``."""
+"""Names of scores; any but :data:`PLAIN_SCORES` may carry a logit temperature, ``entropy@3``."""
 
-SAMPLE_SCORES = ("mutual_information", "expected_entropy", "variation_ratio")
+PLAIN_SCORES = ("variation_ratio", "logit_variance", "max_logit")
+"""Those that a temperature leaves as they are, or multiplies by a constant."""
+
+SAMPLE_SCORES = (
+    "mutual_information", "expected_entropy", "variation_ratio", "logit_variance", "pairwise_kl"
+)  # fmt: skip
 """Those that need the probabilities of each network."""
+
+LOGIT_SCORES = ("energy", "max_logit")
+"""Those that need logits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,34 +47,36 @@ class Softened:
         probs: mean over networks of softmax(z / T), (N, C).
         expected_entropy: mean over networks of the entropy of softmax(z / T), nats, (N,).
         energy: mean over networks of −T logsumexp(z / T), (N,), or None without logits.
+        pairwise_kl: mean divergence between softmax(z / T) of two networks, nats, (N,), or None
+            when unknown.
     """
 
     probs: Float64[np.ndarray, "inputs classes"]
     expected_entropy: Float64[np.ndarray, " inputs"] | None
     energy: Float64[np.ndarray, " inputs"] | None
+    pairwise_kl: Float64[np.ndarray, " inputs"] | None = None
 
     @property
     def predictive_entropy(self) -> np.ndarray:
         """Entropy of the averaged probabilities, nats, (N,)."""
-        return metrics.predictive_entropy(self.probs)
+        return uncertainty.predictive_entropy(self.probs)
 
     @property
     def mutual_information(self) -> np.ndarray | None:
         """Predictive minus expected entropy, nats, (N,), at least 0."""
         if self.expected_entropy is None:
             return None
-        return entropy_gap(self.predictive_entropy, self.expected_entropy)
+        return uncertainty.entropy_gap(self.predictive_entropy, self.expected_entropy)
 
     @property
     def confidence(self) -> np.ndarray:
         """Largest averaged probability, (N,)."""
-        return self.probs.max(axis=1)
+        return uncertainty.confidence(self.probs)
 
     @property
     def margin(self) -> np.ndarray:
         """Difference of the two largest averaged probabilities, (N,)."""
-        two = np.partition(self.probs, -2, axis=1)[:, -2:]
-        return two[:, 1] - two[:, 0]
+        return uncertainty.margin(self.probs)
 
 
 def parse_score(name: str) -> tuple[str, float]:
@@ -86,6 +98,8 @@ def parse_score(name: str) -> tuple[str, float]:
     temperature = float(suffix) if plain else 0.0
     if temperature <= 0.0:
         raise ValueError(f"score {name!r} needs a positive number after '@', such as {kind}@3")
-    if kind == "variation_ratio" and temperature != 1.0:
-        raise ValueError("score 'variation_ratio' does not depend on a temperature; drop the '@'")
+    if kind in PLAIN_SCORES and temperature != 1.0:
+        raise ValueError(
+            f"score {kind!r} orders inputs the same at every temperature; drop the '@' of {name!r}"
+        )
     return kind, temperature

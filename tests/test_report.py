@@ -15,6 +15,10 @@ from bbnn_uq.predictive import PredictiveAccumulator
 
 NETWORKS, CLASSES = 4, 3
 SCORES = ("entropy", "mutual_information", "mutual_information@3", "confidence", "energy")
+ID_METRICS = (
+    "accuracy", "nll", "brier", "ece", "aurc", "classwise_ece", "smooth_ece", "augrc", "excess_aurc"
+)  # fmt: skip
+OOD_METRICS = ("auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in", "detection_error")
 POSTERIOR = {
     "num_weights": 12,
     "bits_per_weight": 0.5,
@@ -76,7 +80,10 @@ def folder(report, tmp_path_factory):
 
 def expected_calibration_error(probs, labels, num_bins=15):
     """Bin by bin, as the definition reads: bins (a, b], 0 in the first."""
-    confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == labels
+    return binned_gap(probs.max(axis=1), probs.argmax(axis=1) == labels, num_bins)
+
+
+def binned_gap(confidence, correct, num_bins):
     total = 0.0
     for b in range(num_bins):
         low, high = b / num_bins, (b + 1) / num_bins
@@ -103,6 +110,7 @@ def ood_numbers(id_scores, ood_scores):
         "aupr_in": average_precision_score(1 - is_ood, -scores),
         "fpr95": fpr[np.argmax(tpr >= 0.95 - 1e-12)],
         "fpr95_in": fpr_in[np.argmax(tpr_in >= 0.95 - 1e-12)],
+        "detection_error": ((1 - tpr + fpr) / 2).min(),
     }
 
 
@@ -125,13 +133,25 @@ def test_scores_npz_and_scikit_learn_give_every_number_of_the_report(folder):
         arrays = {key: file[key] for key in file.files}
     probs, labels = arrays["id/probs"], arrays["id/labels"]
     one_hot = np.eye(CLASSES)[labels]
+    top = probs.argmax(axis=1)
+    errors, n = (top != labels).sum(), len(labels)
+    accuracy = 1 - errors / n
+    failures = roc_auc_score(top != labels, -probs.max(axis=1))
+    aurc = area_under_risk_coverage(probs, labels)
     wanted = {
-        "accuracy": accuracy_score(labels, probs.argmax(axis=1)),
+        "accuracy": accuracy_score(labels, top),
         "nll": log_loss(labels, probs, labels=range(CLASSES)),
         "brier": ((probs - one_hot) ** 2).sum(axis=1).mean(),
         "ece": expected_calibration_error(probs, labels),
-        "aurc": area_under_risk_coverage(probs, labels),
+        "aurc": aurc,
+        "classwise_ece": np.mean(
+            [binned_gap(probs[:, c], labels == c, num_bins=15) for c in range(CLASSES)]
+        ),
+        "smooth_ece": metrics.smooth_ece(probs, labels),
+        "augrc": (1 - failures) * accuracy * (1 - accuracy) + (1 - accuracy) ** 2 / 2,
+        "excess_aurc": aurc - sum(j / (n - errors + j) for j in range(1, errors + 1)) / n,
     }
+    assert set(wanted) == set(ID_METRICS)
     assert {name: numbers["id"][name]["value"] for name in wanted} == pytest.approx(
         wanted, abs=1e-12
     )
@@ -157,7 +177,8 @@ def test_scores_are_the_predictives_own(folder, inside):
 
 def test_every_interval_holds_its_value_and_has_width(report):
     found = dict(intervals_of(report.to_dict()))
-    assert len(found) == 5 + 2 * len(SCORES) * 5 + 5 + 5
+    in_all = len(ID_METRICS) * 3 + 2 * len(SCORES) * len(OOD_METRICS)  # and mode, and difference
+    assert len(found) == in_all
     for path, interval in found.items():
         assert interval["low"] <= interval["value"] <= interval["high"], path
     # A percentile interval of 80 inputs is about ±1.96 standard errors wide.
@@ -202,7 +223,7 @@ def test_mode_differences_are_mean_minus_mode(labels):
     report = evaluate(good, labels, mode=bad).to_dict()
     difference = report["mode"]["mean_minus_mode"]
     assert difference["nll"]["high"] < 0 < difference["accuracy"]["low"]
-    for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
+    for metric in ID_METRICS:
         gap = report["id"][metric]["value"] - report["mode"][metric]["value"]
         assert difference[metric]["value"] == pytest.approx(gap, abs=1e-12)
 
@@ -217,10 +238,24 @@ def test_scores_of_the_report_default_to_all_that_the_predictive_has(inside, lab
         "confidence",
         "margin",
         "variation_ratio",
+        "logit_variance",
+        "pairwise_kl",
         "energy",
+        "max_logit",
     }
-    softened = {f"{name}@3" for name in plain - {"variation_ratio"}}
+    softened = {f"{name}@3" for name in plain - {"variation_ratio", "logit_variance", "max_logit"}}
     assert set(found) == plain | softened
+
+
+def test_default_scores_are_those_that_every_set_has(labels):
+    """Networks that give a class exactly 0 diverge without bound from those that do not."""
+    samples = np.random.default_rng(0).dirichlet(np.ones(CLASSES), (NETWORKS, 80))
+    zeros = samples[:, :30].copy()
+    zeros[0, 0] = np.eye(CLASSES)[0]
+    inside, outside = Predictive.from_samples(samples), Predictive.from_samples(zeros)
+    found = evaluate(inside, labels, ood={"zeros": outside}).to_dict()["ood"]["zeros"]["scores"]
+    assert "pairwise_kl" in inside.available_scores()
+    assert set(inside.available_scores()) - set(found) == {"pairwise_kl", "logit_variance"}
 
 
 def test_default_scores_work_at_temperatures_that_are_no_round_numbers(labels):
@@ -301,7 +336,7 @@ def test_kept_samples_give_errors_of_all_but_what_needs_logits(labels):
     assert report["id"]["nll"]["mc_error"] > 0
     for score, numbers in report["ood"]["far"]["scores"].items():
         known = [number["mc_error"] is not None for number in numbers.values()]
-        assert known == [score != "energy"] * 5, score
+        assert known == [score != "energy"] * len(OOD_METRICS), score
     foreign = Predictive.from_samples(inside.samples)
     found = evaluate(foreign, labels).to_dict()["id"]["nll"]["mc_error"]
     assert found == pytest.approx(report["id"]["nll"]["mc_error"], rel=1e-9)
@@ -439,14 +474,14 @@ def test_report_json_follows_the_schema(folder):
     assert set(report) >= {"schema", "id", "ood", "posterior", "inference"}
     assert report["id"]["dataset"] == "inside"
     assert type(report["id"]["n"]) is int
-    for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
+    for metric in ID_METRICS:
         assert is_measured(report["id"][metric]), metric
     assert set(report["ood"]) == {"near", "far.away"}
     for entry in report["ood"].values():
         assert type(entry["n"]) is int
         assert set(entry["scores"]) == set(SCORES)
         for numbers in entry["scores"].values():
-            assert set(numbers) == {"auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"}
+            assert set(numbers) == set(OOD_METRICS)
             assert all(is_measured(number) for number in numbers.values())
     assert report["posterior"] == {k: v for k, v in POSTERIOR.items() if k != "layers"}
     inference = report["inference"]
@@ -526,12 +561,12 @@ def tables(markdown):
 def test_report_md_shows_the_numbers_of_report_json(report, folder):
     numbers = report.to_dict()
     inside, near, far = tables((folder / "report.md").read_text(encoding="utf-8"))
-    assert [row[0] for row in inside[1:]] == ["accuracy", "nll", "brier", "ece", "aurc"]
+    assert [row[0] for row in inside[1:]] == list(ID_METRICS)
     for row in inside[1:]:
         assert row[1].startswith(f"{numbers['id'][row[0]]['value']:.4f} [")
         assert row[3].startswith(f"{numbers['mode']['mean_minus_mode'][row[0]]['value']:.4f} [")
     for name, table in (("near", near), ("far.away", far)):
-        assert table[0] == ["score", "auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"]
+        assert table[0] == ["score", *OOD_METRICS]
         for row in table[1:]:
             entry = numbers["ood"][name]["scores"][row[0].strip("`")]
             values = [float(cell.split(" [")[0]) for cell in row[1:]]

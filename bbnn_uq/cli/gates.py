@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -44,12 +44,14 @@ class Gate:
 
     def check_name(self, ood: Iterable[str], scores: Iterable[str]) -> None:
         """Raise at once, before anything is computed, when no report could have this value."""
+        from bbnn_uq import metrics  # late: a command's --help needs none of it
+
         interval = {"value": None}
-        numbers = dict.fromkeys(("auroc", "aupr_out", "aupr_in", "fpr95", "fpr95_in"), interval)
+        numbers = {field.name: interval for field in fields(metrics.OODMetrics)}
         names = list(scores)
         self.check(
             {
-                "id": dict.fromkeys(("accuracy", "nll", "brier", "ece", "aurc"), interval),
+                "id": dict.fromkeys(metrics.classification_metrics(), interval),
                 "ood": {set_: {"scores": dict.fromkeys(names, numbers)} for set_ in ood},
             }
         )

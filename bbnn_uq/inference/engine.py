@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from bbnn_uq import network_sums
 from bbnn_uq._checks import check_choice
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.inference.architecture import Architecture
@@ -155,11 +156,12 @@ class Engine:
 
     def plan(self, stream: InputStream, options: Options) -> Plan:
         """How these inputs are going to be run."""
-        one, temperatures = self._num_outputs, len(options.score_temperatures)
-        columns = 8 * (one * (2 + 2 * temperatures) + temperatures)
+        one, temperatures = self._num_outputs, {1.0, *options.score_temperatures}
+        columns = 8 * network_sums.num_columns(one, len(temperatures))
         # A block's normalised copy is float32 or float64; results are made of the sums.
         per_input = stream.bytes_each() + 8 * self._probe.numel()
-        per_input += columns * (options.num_groups + 2)
+        kept = options.num_groups if options.num_groups > 1 else 0
+        per_input += columns * (options.num_groups + kept + 2)
         if options.keep_samples:
             per_input += 8 * one * (self.settings.num_samples or MOST_SAMPLES)
         # A row's terms are computed before they are added up, for several networks at once.
