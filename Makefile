@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo figures test lint bench-uncertainty bench-inference bench-gpu clean
+.PHONY: demo figures test lint bench-uncertainty bench-inference bench-metrics bench-gpu clean
 
 demo: .venv/.core
 	$(BIN)/bbnn-uq demo --out runs/demo
@@ -32,6 +32,10 @@ bench-uncertainty: .venv/.test
 bench-inference: .venv/.test
 	$(BIN)/pip install --quiet --no-deps bayesian-torch==0.5.0
 	$(BIN)/python tests/benchmarks/inference.py --out docs/benchmarks/inference.json
+
+# Six minutes.
+bench-metrics: .venv/.test
+	$(BIN)/python -W ignore tests/benchmarks/metrics.py --out docs/benchmarks/metrics.json
 
 # Needs a CUDA device, and torch as a build for it.
 bench-gpu: .venv/.test

@@ -11,8 +11,26 @@ import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bbnn_uq import augment, continual, data, likelihoods, metrics, models, plots
-    from bbnn_uq.inference import Predictor, predict, refresh_batchnorm
+    from bbnn_uq import (
+        augment,
+        conformal,
+        continual,
+        data,
+        likelihoods,
+        metrics,
+        models,
+        ood_scores,
+        plots,
+        recalibration,
+    )
+    from bbnn_uq.calibrated import Calibration
+    from bbnn_uq.inference import (
+        Predictor,
+        feature_scores,
+        network_features,
+        predict,
+        refresh_batchnorm,
+    )
     from bbnn_uq.monte_carlo import metric_curve, monte_carlo_error
     from bbnn_uq.networks import draw
     from bbnn_uq.optim import BayesBiNN
@@ -31,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BayesBiNN",
     "BernoulliPosterior",
+    "Calibration",
     "CollapsedPosteriorWarning",
     "PosteriorFormatError",
     "PosteriorMixture",
@@ -39,10 +58,12 @@ __all__ = [
     "RegressionPredictive",
     "Report",
     "augment",
+    "conformal",
     "continual",
     "data",
     "draw",
     "evaluate",
+    "feature_scores",
     "fit",
     "likelihoods",
     "load",
@@ -50,8 +71,11 @@ __all__ = [
     "metrics",
     "models",
     "monte_carlo_error",
+    "network_features",
+    "ood_scores",
     "plots",
     "predict",
+    "recalibration",
     "refresh_batchnorm",
 ]
 
@@ -60,6 +84,7 @@ __version__ = importlib.metadata.version("bbnn-uq")
 _HOMES = {
     "BayesBiNN": "optim",
     "BernoulliPosterior": "posterior",
+    "Calibration": "calibrated",
     "CollapsedPosteriorWarning": "posterior",
     "PosteriorFormatError": "posterior",
     "PosteriorMixture": "posterior",
@@ -69,10 +94,12 @@ _HOMES = {
     "Report": "report",
     "draw": "networks",
     "evaluate": "report",
+    "feature_scores": "inference",
     "fit": "training",
     "load": "posterior",
     "metric_curve": "monte_carlo",
     "monte_carlo_error": "monte_carlo",
+    "network_features": "inference",
     "predict": "inference",
     "refresh_batchnorm": "inference",
 }

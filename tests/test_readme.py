@@ -18,7 +18,7 @@ def blocks(language: str) -> list[str]:
 
 def test_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    first, regression, inference, optimizer = blocks("python")
+    first, regression, inference, trust, numbers, optimizer = blocks("python")
     exec(compile(first, "README.md", "exec"), {})
     assert "25,856 weights" in capsys.readouterr().out
     assert (tmp_path / "runs" / "python" / "report.json").is_file()
@@ -29,6 +29,18 @@ def test_python_runs(tmp_path, monkeypatch, capsys):
     shown = capsys.readouterr().out
     assert "networks are drawn once and kept ready" in shown
     assert 0 < float(shown.split()[-1]) < 0.1  # the NLL's error over networks
+    exec(compile(trust, "README.md", "exec"), {})
+    assert (tmp_path / "calibration.json").is_file()
+    *_, size, flagged = capsys.readouterr().out.splitlines()
+    assert 0.95 < float(size.split()[0]) < 1.5
+    inside, outside = map(float, flagged.split()[:2])
+    assert inside < 0.15 < 0.7 < outside
+    exec(compile(numbers, "README.md", "exec"), {})
+    ece, difference, sets, auroc = capsys.readouterr().out.splitlines()
+    assert ece.startswith("Interval(value=0.")
+    assert float(difference.split("high=")[1].rstrip(")")) < 0  # the NLL falls
+    assert sets.startswith("ConformalReport(")
+    assert "Interval(value=0.7" in auroc  # Phi(1 / sqrt 2) = 0.76
     torch.manual_seed(0)
     exec(compile(optimizer, "README.md", "exec"), {})
     assert float(capsys.readouterr().out) > 0

@@ -6,18 +6,22 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
+from bbnn_uq.calibrated import DEFAULT_SCORE, Calibration
 from bbnn_uq.inference.engine import Engine
 from bbnn_uq.inference.plan import Plan
 from bbnn_uq.inference.results import collected
 from bbnn_uq.inference.settings import Options, Settings
 from bbnn_uq.input_stream import InputStream
 from bbnn_uq.inputs import normalise
+from bbnn_uq.likelihoods import Classification, as_likelihood
 from bbnn_uq.posterior import Posterior
 from bbnn_uq.predictive import Predictive
 from bbnn_uq.regression import RegressionPredictive
+from bbnn_uq.scores import parse_score
 
 __all__ = ["Predictor"]
 
@@ -40,6 +44,7 @@ class Predictor:
         precision: as for :func:`bbnn_uq.predict`.
         device: where to compute; a GPU when there is one and none is named.
         memory_budget: bytes, 2 GiB unless given.
+        calibration: an earlier one of the same networks; :meth:`calibrate` makes one.
         warm_up: inputs to draw the networks for at once; without, the first request does it.
 
     Raises:
@@ -67,6 +72,7 @@ class Predictor:
         precision: str = "auto",
         device: torch.device | str | None = None,
         memory_budget: int | None = None,
+        calibration: Calibration | None = None,
         warm_up: Any = None,
     ) -> None:
         self._settings = Settings.checked(
@@ -75,6 +81,7 @@ class Predictor:
         )  # fmt: skip
         if self._settings.num_samples is None:
             raise ValueError("num_samples must be a number here: the networks are drawn beforehand")
+        self.calibration = calibration
         self._model: nn.Module | None = model
         self._posterior = posterior
         self._engine: Engine | None = None
@@ -100,6 +107,68 @@ class Predictor:
         )  # fmt: skip
         stream = InputStream(inputs)
         return collected(self._ready(stream).run(stream, options, progress=progress), None)
+
+    def calibrate(self, x_val: Any, y_val: Any, **options: Any) -> Calibration:
+        """Fit temperature, conformal sets and OOD threshold on validation data, and use them.
+
+        Args:
+            x_val: validation inputs, which neither trained the model nor test it.
+            y_val: their classes (N,).
+            options: ``score``, ``retention``, ``conformal`` and ``seed``, as
+                :meth:`Calibration.fit` takes them.
+
+        Returns:
+            The :class:`~bbnn_uq.calibrated.Calibration`, which can be saved and given to another
+            Predictor of the same networks.
+
+        Raises:
+            TypeError, ValueError: as :meth:`Calibration.fit`, or the outputs are no classes.
+        """
+        score = options.get("score", DEFAULT_SCORE)
+        predictive = self._classes_of(x_val, score)
+        self.calibration = Calibration.fit(predictive, y_val, **options)
+        return self.calibration
+
+    def calibrated_probs(self, x: Any) -> np.ndarray:
+        """Class probabilities (N, C) at the fitted temperature; ``x``: inputs or a predictive."""
+        return self._calibration.probs(self._answer(x))
+
+    def prediction_sets(self, x: Any, alpha: float = 0.1) -> np.ndarray:
+        """Sets, bool (N, C), that hold the class of a new input with probability at least 1 − α.
+
+        Args:
+            x: inputs, or their predictive from :meth:`predict`.
+            alpha: share of misses to allow, in (0, 1).
+        """
+        return self._calibration.prediction_sets(self._answer(x), alpha)
+
+    def is_ood(self, x: Any) -> np.ndarray:
+        """Whether each input is more unusual than what the calibration retains, bool (N,).
+
+        Args:
+            x: inputs, or their predictive from :meth:`predict` at the score's temperature.
+        """
+        return self._calibration.is_ood(self._answer(x))
+
+    @property
+    def _calibration(self) -> Calibration:
+        if self.calibration is None:
+            raise ValueError("this Predictor is not calibrated; call calibrate(x_val, y_val) first")
+        return self.calibration
+
+    def _answer(self, x: Any) -> Predictive:
+        return x if isinstance(x, Predictive) else self._classes_of(x, self._calibration.score)
+
+    def _classes_of(self, x: Any, score: str) -> Predictive:
+        likelihood = as_likelihood(self._posterior.member(0).metadata.get("likelihood"))
+        if not isinstance(likelihood, Classification):
+            raise TypeError(
+                "calibration is of class probabilities, and this posterior predicts real targets; "
+                "metrics.interval_calibration_curve shows whether their intervals hold"
+            )
+        predictive = self.predict(x, score_temperatures=(parse_score(score)[1],))
+        assert isinstance(predictive, Predictive)
+        return predictive
 
     def plan(self, inputs: Any, *, batch_size: int | None = None) -> Plan:
         """How :meth:`predict` would run these inputs; print it to read it."""

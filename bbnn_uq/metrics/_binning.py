@@ -56,15 +56,24 @@ def _uniform_sums(
     weights: Float64[np.ndarray, "resamples inputs"],
     num_bins: int,
 ) -> Float64[np.ndarray, "resamples 3 columns bins"]:
-    """One sparse product: each input adds three numbers per column, however many the bins."""
+    """A sparse product: each input adds three numbers per column, however many the bins."""
     num_columns = probs.shape[1]
     inner_edges = np.arange(1, num_bins) / num_bins  # k/B rounded once: 0.3 lies in (0.2, 0.3]
     first_bins = num_bins * np.arange(3 * num_columns, dtype=np.int32).reshape(3, num_columns)
     sums = np.zeros((len(weights), first_bins.size * num_bins))
     for block in row_blocks(np.broadcast_to(probs, (3, *probs.shape)), axis=1):
         rows = probs[block]
-        bins = np.searchsorted(inner_edges, rows, side="left").astype(np.int32)
-        bins = bins[:, None, :] + first_bins
+        bins = np.searchsorted(inner_edges, rows, side="left")
+        if len(weights) == 1:  # a matrix for one product takes longer than the sums themselves
+            cells = (bins + first_bins[0]).ravel()
+            drawn = weights[0, block, None]
+            for channel, values in enumerate((1.0, rows, happened[block])):
+                values = np.broadcast_to(drawn * values, rows.shape).ravel()
+                sums[0].reshape(3, -1)[channel] += np.bincount(
+                    cells, values, minlength=num_columns * num_bins
+                )
+            continue
+        bins = bins.astype(np.int32)[:, None, :] + first_bins
         values = np.stack([np.ones_like(rows), rows, happened[block]], axis=1)
         row_starts = first_bins.size * np.arange(len(rows) + 1, dtype=np.int32)
         matrix = csr_array(
