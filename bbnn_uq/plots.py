@@ -18,10 +18,23 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from mpl_toolkits.axes_grid1 import make_axes_locatable
 
 from bbnn_uq._checks import check_scores
-from bbnn_uq.metrics import Interval, ReliabilityCurve, RocCurve
+from bbnn_uq.metrics import (
+    Interval,
+    IntervalCalibrationCurve,
+    ReliabilityCurve,
+    RiskCoverageCurve,
+    RocCurve,
+)
 from bbnn_uq.monte_carlo import MetricCurve
 
-__all__ = ["metric_against_networks", "ood_histograms", "reliability_diagram", "roc_curves"]
+__all__ = [
+    "interval_calibration",
+    "metric_against_networks",
+    "ood_histograms",
+    "reliability_diagram",
+    "risk_coverage",
+    "roc_curves",
+]
 
 _INK = "0.25"
 _LINES = ("-", "--", ":", "-.")
@@ -32,7 +45,7 @@ def reliability_diagram(
 ) -> Axes:
     """Accuracy against confidence by bin, with interval bars, above the number of inputs by bin.
 
-    Points below the diagonal are overconfident. Bars are the curve's Wilson intervals; a
+    Points below the diagonal are overconfident. Bars are the curve's intervals; a
     panel with the counts is cut off the lower end of the Axes.
 
     Args:
@@ -58,7 +71,7 @@ def reliability_diagram(
     # Bins are not joined by a line: one of a single input would pull it across the figure.
     axes.errorbar(
         x, y, yerr=bars, color=blue, marker="o", markersize=5, capsize=2.5, linewidth=1.4,
-        linestyle="none", label="model, Wilson interval",
+        linestyle="none", label="model, with interval",
     )  # fmt: skip
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.02, 1.02), ylabel="accuracy")
     if ece is not None:
@@ -168,6 +181,85 @@ def roc_curves(curves: Mapping[str, RocCurve], ax: Axes | None = None) -> Axes:
     return axes
 
 
+def risk_coverage(curves: Mapping[str, RiskCoverageCurve], ax: Axes | None = None) -> Axes:
+    """Error rate among the inputs that are kept, against the share that is kept.
+
+    Between the points of a curve, where inputs of equal confidence are kept in part, the line is
+    the expectation over their orderings.
+
+    Args:
+        curves: label → curve, from :func:`bbnn_uq.metrics.risk_coverage_curve`.
+        ax: where to draw; a new figure when not given.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> from bbnn_uq import metrics
+        >>> curve = metrics.risk_coverage_curve([[0.9, 0.1], [0.6, 0.4]], [0, 1])
+        >>> risk_coverage({"confidence": curve}).get_xlabel()
+        'inputs kept (coverage)'
+    """
+    axes = _axes(ax, (4.4, 3.6))
+    palette = sns.color_palette("colorblind", max(len(curves), 1))
+    for (label, curve), colour, line in zip(
+        curves.items(), palette, _cycled(_LINES, len(curves)), strict=False
+    ):
+        kept = np.union1d(curve.coverage, np.linspace(curve.coverage[0], 1.0, 200))
+        ends = np.append(0.0, curve.coverage)
+        errors = np.interp(kept, ends, ends * np.append(0.0, curve.risk))
+        axes.plot(
+            kept, errors / kept, color=colour, linestyle=line, linewidth=1.6, label=_label(label)
+        )
+    axes.set(
+        xlim=(0.0, 1.01),
+        ylim=(0.0, None),
+        xlabel="inputs kept (coverage)",
+        ylabel="error rate among them (risk)",
+    )
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    if curves:
+        _plain(axes.legend(loc="upper left", framealpha=0.8, edgecolor="none"))
+    sns.despine(ax=axes)
+    return axes
+
+
+def interval_calibration(curve: IntervalCalibrationCurve, ax: Axes | None = None) -> Axes:
+    """Share of targets below each predicted quantile, against its level, with intervals.
+
+    Args:
+        curve: from :func:`bbnn_uq.metrics.interval_calibration_curve`.
+        ax: where to draw; a new figure when not given.
+
+    Returns:
+        The Axes.
+
+    Example:
+        >>> from bbnn_uq import metrics
+        >>> curve = metrics.interval_calibration_curve([0.0, 0.0], [1.0, 1.0], [-0.5, 0.5])
+        >>> interval_calibration(curve).get_xlabel()
+        'level of the predicted quantile'
+    """
+    axes = _axes(ax, (4.4, 4.4))
+    bars = np.abs(np.stack([curve.observed - curve.low, curve.high - curve.observed]))
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=1, linestyle="--", label="calibrated")
+    axes.errorbar(
+        curve.levels, curve.observed, yerr=bars, color=sns.color_palette("colorblind")[0],
+        marker="o", markersize=5, capsize=2.5, linewidth=1.4, label="model, Wilson interval",
+    )  # fmt: skip
+    axes.set(
+        xlim=(-0.01, 1.01),
+        ylim=(-0.01, 1.01),
+        xlabel="level of the predicted quantile",
+        ylabel="targets below it",
+        aspect="equal",
+    )
+    axes.legend(loc="upper left", framealpha=0.8, edgecolor="none")
+    sns.despine(ax=axes)
+    return axes
+
+
 def metric_against_networks(curve: MetricCurve, ax: Axes | None = None, *, ylabel: str) -> Axes:
     """A metric against the number of networks S′, on a logarithmic axis: are there enough?
 
@@ -235,7 +327,8 @@ def _cycled(items: Sequence[str], count: int) -> list[str]:
 
 def _score_label(score: str) -> str:
     kind, _, temperature = score.partition("@")
-    unit = " (nats)" if kind in ("entropy", "mutual_information", "expected_entropy") else ""
-    sign = "−" if kind in ("confidence", "margin") else ""
+    in_nats = ("entropy", "mutual_information", "expected_entropy", "pairwise_kl")
+    unit = " (nats)" if kind in in_nats else ""
+    sign = "−" if kind in ("confidence", "margin", "max_logit") else ""
     at = f", logits / {temperature}" if temperature else ""
     return f"{sign}{kind.replace('_', ' ')}{unit}{at}"

@@ -56,12 +56,25 @@ def calls(curve):
         lambda ax=None: plots.ood_histograms({"id": [0.1], "ood": [0.9]}, ax, score="entropy"),
         lambda ax=None: plots.roc_curves({"entropy": roc}, ax),
         lambda ax=None: plots.metric_against_networks(metric_curve(), ax, ylabel="NLL"),
+        lambda ax=None: plots.risk_coverage({"confidence": risk_curve()}, ax),
+        lambda ax=None: plots.interval_calibration(quantile_curve(), ax),
     ]
 
 
 def metric_curve():
     columns = ([1.0, 2.0, 4.0, 6.0], [0.9, 0.7, 0.6, 0.55], [0.2, 0.1, np.nan, np.nan])
     return MetricCurve(*(np.array(column) for column in columns), np.array([6, 3, 1, 1]))
+
+
+def risk_curve():
+    """Two sure inputs, one of them wrong, and two less sure ones that are tied, one wrong."""
+    probs = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4], [0.6, 0.4]])
+    return metrics.risk_coverage_curve(probs, [0, 1, 0, 1])
+
+
+def quantile_curve():
+    errors = np.random.default_rng(0).normal(size=60)
+    return metrics.interval_calibration_curve(np.zeros(60), np.ones(60), 0.5 * errors)
 
 
 def test_an_axes_that_is_given_is_used_and_no_other_figure_made(calls):
@@ -74,7 +87,7 @@ def test_an_axes_that_is_given_is_used_and_no_other_figure_made(calls):
 
 def test_without_an_axes_each_call_makes_a_figure_of_its_own(calls):
     figures = {call().figure.number for call in calls}
-    assert len(figures) == 4
+    assert len(figures) == len(calls)
     assert set(plt.get_fignums()) == figures
 
 
@@ -321,3 +334,35 @@ def test_metric_against_networks_shows_means_and_the_bars_that_there_are():
 def test_metric_against_networks_of_one_infinite_point():
     one = MetricCurve(np.array([8.0]), np.array([np.inf]), np.array([np.nan]), np.array([1]))
     draw(plots.metric_against_networks(one, new_axes(), ylabel="NLL"))
+
+
+# --- risk and coverage, quantiles -------------------------------------------------------------
+
+
+def test_risk_coverage_goes_through_the_curve_and_between_ties_by_expectation():
+    curve = risk_curve()
+    axes = plots.risk_coverage({"$confidence$": curve, "_other": curve}, new_axes())
+    draw(axes)
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "$confidence$",
+        " _other",
+    ]
+    line, _ = lines_of(axes)
+    for coverage, risk in zip(curve.coverage, curve.risk, strict=True):
+        np.testing.assert_allclose(line[line[:, 0] == coverage], [[coverage, risk]])
+    # Of the tied two the third is wrong with probability 1/2: (1 + 1/2) / 3 at 3 of 4.
+    assert np.interp(0.75, *line.T) == pytest.approx(0.5, abs=1e-3)
+    draw(plots.risk_coverage({}, new_axes()))
+
+
+def test_interval_calibration_shows_shares_and_their_intervals():
+    curve = quantile_curve()
+    axes = plots.interval_calibration(curve, new_axes())
+    draw(axes)
+    assert has_diagonal(axes)
+    (container,) = axes.containers
+    points, _, (bars,) = container.lines
+    np.testing.assert_array_equal(points.get_xdata(), curve.levels)
+    np.testing.assert_array_equal(points.get_ydata(), curve.observed)
+    ends = np.array(bars.get_segments())[:, :, 1]
+    np.testing.assert_allclose(ends, np.column_stack([curve.low, curve.high]), atol=1e-12)
