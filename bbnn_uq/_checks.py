@@ -82,13 +82,20 @@ def check_real_array(values: Any, name: str) -> np.ndarray:
 
 def _real_array(values: Any, name: str) -> tuple[np.ndarray, float, float]:
     """The values as a float64 array, with their minimum and maximum, which are finite."""
-    if hasattr(values, "detach"):  # a torch tensor; torch itself need not be imported here
-        values = values.detach().cpu()
-        values = (values.double() if values.is_floating_point() else values).numpy()
     try:
+        if hasattr(values, "detach"):  # a torch tensor; torch itself need not be imported here
+            values = values.detach().cpu()
+            values = (values.double() if values.is_floating_point() else values).numpy()
         array = np.asarray(values)
     except ValueError as error:
         raise ValueError(f"{name} must be a rectangular array of numbers: {error}") from None
+    except (TypeError, RuntimeError) as error:  # a sparse or meta tensor, a list of tensors
+        raise TypeError(
+            f"{name} must be an array, a dense tensor or a list of numbers, got "
+            f"{type(values).__name__}: {str(error).splitlines()[0]}"
+        ) from None
+    if np.ma.is_masked(values):
+        raise TypeError(f"{name} has masked entries; leave those inputs out, with compressed()")
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if array.size == 0:
@@ -96,8 +103,11 @@ def _real_array(values: Any, name: str) -> tuple[np.ndarray, float, float]:
     array = array.astype(np.float64, copy=False)
     low, high = float(array.min()), float(array.max())  # NaN where there is one
     if not (math.isfinite(low) and math.isfinite(high)):
-        bad = int(array.size - np.isfinite(array).sum())
-        raise ValueError(f"{name} must be finite, got {bad} NaN or infinite entries")
+        bad = int(np.isnan(array).sum())
+        raise ValueError(
+            f"{name} must be finite, got {bad} NaN and {int(np.isinf(array).sum())} infinite "
+            "entries; leave those inputs out, or mend what made them"
+        )
     return array, low, high
 
 
@@ -112,7 +122,8 @@ def _check_simplex(array: np.ndarray, low: float, high: float, name: str) -> np.
     if abs(worst - 1.0) > _SUM_TOLERANCE:
         raise ValueError(
             f"{name} must sum to 1 over its last axis within {_SUM_TOLERANCE:g}, "
-            f"got a row that sums to {worst:.6g}"
+            f"got a row that sums to {worst:.6g}; take the softmax in float32 or float64, not in a "
+            "smaller type, or divide each row by its sum"
         )
     return array if low >= 0.0 and high <= 1.0 else np.clip(array, 0.0, 1.0)
 
@@ -150,7 +161,7 @@ def check_labels(labels: Any, *, num_inputs: int, num_classes: int, name: str = 
     if low < 0 or high >= num_classes:
         raise ValueError(
             f"{name} must lie in [0, {num_classes}) for {num_classes} classes, "
-            f"got values from {low} to {high}"
+            f"got values from {low:g} to {high:g}"
         )
     return array.astype(np.int64)
 

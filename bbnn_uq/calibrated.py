@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import warnings
@@ -10,21 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64
 
 from bbnn_uq import metrics
-from bbnn_uq._checks import check_labels, check_seed
+from bbnn_uq._checks import check_count, check_fraction, check_labels, check_real, check_seed
 from bbnn_uq._files import atomic_path
 from bbnn_uq.conformal import ConformalClassifier
+from bbnn_uq.posterior import Posterior, PosteriorMixture
 from bbnn_uq.predictive import Predictive
 from bbnn_uq.recalibration import TemperatureScaling
+from bbnn_uq.scores import parse_score
 
-__all__ = ["DEFAULT_SCORE", "Calibration"]
+__all__ = ["DEFAULT_SCORE", "Calibration", "posterior_digest"]
 
 DEFAULT_SCORE = "mutual_information"
 """What networks disagree on; `docs/ood_scores.md` says when another score does better."""
 
 _FORMAT = 1
+_FEWEST = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +47,8 @@ class Calibration:
         threshold: an input is out-of-distribution when its score is higher.
         retention: share of new in-distribution inputs that the threshold keeps on average.
         num_inputs: validation inputs that this was fitted on.
-        source: which networks it was fitted for: their number, seed, method, precision.
+        source: which networks it was fitted for: their number, seed, method, precision, the
+            summary of their posterior, and its digest where it is known.
 
     Example:
         >>> generator = np.random.default_rng(0)
@@ -64,6 +70,13 @@ class Calibration:
     retention: float
     num_inputs: int
     source: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return (
+            f"Calibration(temperature={self.temperature.temperature_:.3g}, "
+            f"sets={self.conformal.score!r}, flags {self.score} > {self.threshold:.4g}, "
+            f"from {self.num_inputs:,} inputs)"
+        )
 
     @classmethod
     def fit(
@@ -97,11 +110,21 @@ class Calibration:
             labels, num_inputs=len(predictive.probs), num_classes=predictive.probs.shape[1]
         )
         scores = predictive.score(score)
+        if not np.isfinite(scores).all():
+            raise ValueError(
+                f"score {score!r} is infinite for some validation input, where a network gives a "
+                "class the probability 0; take 'entropy' or another score that has a bound"
+            )
         if scores.min() == scores.max():
             raise ValueError(
                 f"score {score!r} is {scores[0]:g} for every validation input, so it can tell "
                 "nothing apart; a posterior that has collapsed has no mutual information: take "
                 "'entropy', or another posterior"
+            )
+        if len(checked) < _FEWEST:
+            raise ValueError(
+                f"calibration needs at least {_FEWEST} validation inputs, half for the temperature "
+                f"and half for the sets, got {len(checked)}"
             )
         order = np.random.default_rng(check_seed(seed)).permutation(len(checked))
         first, second = order[: len(order) // 2], order[len(order) // 2 :]
@@ -147,10 +170,10 @@ class Calibration:
         return predictive.score(self.score) > self.threshold
 
     def _check(self, predictive: Predictive) -> None:
-        theirs = _source(predictive)
-        for key, ours in self.source.items():
-            if theirs[key] != ours:
-                told = "" if key == "posterior" else f" ({theirs[key]!r}, not {ours!r})"
+        for key, theirs in _source(predictive).items():
+            ours = self.source[key]
+            if theirs != ours:
+                told = "" if key == "posterior" else f" ({theirs!r}, not {ours!r})"
                 raise ValueError(
                     f"predictive has another {key} than the calibration was fitted with{told}; "
                     "predict with the same networks, or calibrate again"
@@ -177,18 +200,22 @@ class Calibration:
             ValueError: a value is missing or of another format.
         """
         try:
-            if values["format"] != _FORMAT:
+            if values["format"] is not _FORMAT:
                 raise ValueError(f"format {values['format']!r}, and this version reads {_FORMAT}")
+            source = dict(values["source"])
+            if set(source) - {"digest"} != set(_SOURCE):
+                raise ValueError(f"source must tell {', '.join(_SOURCE)}, got {', '.join(source)}")
+            parse_score(values["score"])
             return cls(
                 temperature=TemperatureScaling.from_dict(values["temperature"]),
                 conformal=ConformalClassifier.from_dict(values["conformal"]),
-                score=str(values["score"]),
-                threshold=float(values["threshold"]),
-                retention=float(values["retention"]),
-                num_inputs=int(values["num_inputs"]),
-                source=dict(values["source"]),
+                score=values["score"],
+                threshold=check_real(values["threshold"], "threshold"),
+                retention=check_fraction(values["retention"], "retention"),
+                num_inputs=check_count(values["num_inputs"], "num_inputs"),
+                source=source,
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"values are no calibration of this version: {error!r}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -206,10 +233,34 @@ class Calibration:
         """
         try:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
-        except (ValueError, AttributeError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise ValueError(f"{os.fspath(path)!r} holds no calibration: {error}") from None
 
 
+_SOURCE = ("num_samples", "seed", "method", "precision", "posterior")
+
+
 def _source(predictive: Predictive) -> dict[str, Any]:
-    about = {name: getattr(predictive, name) for name in ("num_samples", "seed", "method")}
-    return about | {name: predictive.metadata.get(name) for name in ("precision", "posterior")}
+    about = {name: getattr(predictive, name) for name in _SOURCE[:3]}
+    return about | {name: predictive.metadata.get(name) for name in _SOURCE[3:]}
+
+
+def posterior_digest(posterior: Posterior) -> str:
+    """SHA-256 of all that decides what a posterior's networks predict.
+
+    A summary would not do: it is the same with the signs of λ turned or with other biases.
+    """
+    digest = hashlib.sha256()
+    mixed = isinstance(posterior, PosteriorMixture)
+    for member in posterior.posteriors if mixed else (posterior,):
+        normalised = member.batchnorm
+        sections = [member.natural_param, member.real_state]
+        if normalised is not None:
+            sections += [normalised.networks, normalised.mode]
+        for section in sections:
+            for name, value in sorted(section.items()):
+                digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+                digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+        about = {key: member.metadata.get(key) for key in ("normalisation", "likelihood")}
+        digest.update(json.dumps(about, sort_keys=True).encode())
+    return digest.hexdigest()

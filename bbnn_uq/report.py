@@ -257,7 +257,7 @@ def evaluate(
 def _measured_id(
     predictive: Predictive, labels: np.ndarray, num_bins: int, options: dict[str, Any]
 ) -> dict[str, Measurement]:
-    chosen = metrics.classification_metrics(num_bins)
+    chosen = metrics.default_metrics(num_bins)
 
     def points(left: Predictive) -> dict[str, float]:
         return {name: metric(left.probs, labels) for name, metric in chosen.items()}

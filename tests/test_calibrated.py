@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from bbnn_uq import Calibration, Predictive, Predictor, fit, metrics
+from bbnn_uq import Calibration, PosteriorMixture, Predictive, Predictor, fit, metrics
 from bbnn_uq.conformal import ConformalClassifier
 from bbnn_uq.recalibration import TemperatureScaling
 
@@ -97,6 +97,14 @@ def test_a_file_gives_the_same_answers(tmp_path):
         lambda values: values["temperature"].update(method="another"),
         lambda values: values["conformal"].pop("scores"),
         lambda values: values.update(source=3),
+        lambda values: values["source"].pop("seed"),
+        lambda values: values.update(source={}),
+        lambda values: values.update(threshold=math.nan),
+        lambda values: values.update(threshold=True),
+        lambda values: values.update(retention=-1),
+        lambda values: values.update(num_inputs=math.inf),
+        lambda values: values.update(score="entropi"),
+        lambda values: values.update(format=True),
     ],
 )
 def test_damaged_files_are_refused(change, tmp_path):
@@ -224,3 +232,39 @@ def test_real_targets_have_no_classes_to_calibrate():
     posterior = fit(model, (x, x), epochs=1, seed=0, likelihood="gaussian")
     with pytest.raises(TypeError, match="predicts real targets"):
         Predictor(model, posterior).calibrate(x, x)
+
+
+def changed(posterior, **sections):
+    return dataclasses.replace(posterior, **sections)
+
+
+def test_a_calibration_is_refused_by_a_posterior_of_the_same_summary(problem):
+    """Turned signs and other biases leave every diagnostic as it is, and the promise does not."""
+    model, posterior, x, y = problem
+    calibration = Predictor(model, posterior, num_samples=8).calibrate(x[:150], y[:150])
+    natural, real = posterior.natural_param, posterior.real_state
+    name, bias = next(iter(natural)), next(n for n in real if n.endswith("bias"))
+    others = [
+        changed(posterior, natural_param=natural | {name: -natural[name]}),
+        changed(posterior, real_state=real | {bias: real[bias] + 1.0}),
+        PosteriorMixture([posterior, posterior]),
+    ]
+    for other in others:
+        with pytest.raises(ValueError, match="fitted with another posterior"):
+            Predictor(model, other, num_samples=8, calibration=calibration)
+
+
+def test_a_mixture_can_be_calibrated(problem):
+    model, posterior, x, y = problem
+    mixture = PosteriorMixture([posterior, fit(model, (x, y), epochs=1, seed=1)])
+    predictor = Predictor(model, mixture, num_samples=4)
+    calibration = predictor.calibrate(x[:150], y[:150], score="entropy")
+    again = Predictor(model, mixture, num_samples=4, calibration=calibration)
+    np.testing.assert_array_equal(predictor.is_ood(x), again.is_ood(x))
+
+
+def test_a_score_without_bound_on_some_input_is_refused():
+    samples = np.full((2, 40, 2), 0.5)
+    samples[0, 0] = [1.0, 0.0]
+    with pytest.raises(ValueError, match="score 'pairwise_kl' is infinite for some"):
+        Calibration.fit(Predictive.from_samples(samples), [0] * 40, score="pairwise_kl")

@@ -427,3 +427,26 @@ def test_sets_are_checked():
         evaluate_sets(np.empty((0, 3), dtype=bool), [])
     with pytest.raises(ValueError, match="labels must lie in"):
         evaluate_sets([[True, False]], [2])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"scores": [[]]},
+        {"scores": [None]},
+        {"scores": [[[1.0]]]},
+        {"scores": 5},
+        {"class_conditional": "x"},
+        {"rank_penalty": None},
+        {"num_classes": None},
+    ],
+)
+def test_damaged_values_are_refused(change):
+    probs = np.random.default_rng(0).dirichlet(np.ones(3), 20)
+    values = ConformalClassifier("raps").fit(probs, [0, 1] * 10).to_dict()
+    with pytest.raises(ValueError, match=r"pass what to_dict|must|scores is empty"):
+        ConformalClassifier.from_dict(values | change)
+    with pytest.raises(ValueError, match="must be of method"):
+        ConformalClassifier.from_dict([])
+    with pytest.raises(TypeError, match="class_conditional must be True or False"):
+        ConformalClassifier(class_conditional="no")

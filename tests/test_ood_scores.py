@@ -4,6 +4,7 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import itertools
+import math
 import re
 import sys
 import warnings
@@ -600,3 +601,47 @@ def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
     (example,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(example, "ood_scores.md", "exec"), {})
     assert 0.5 < float(capsys.readouterr().out.split()[-1]) <= 1.0
+
+
+# --- scales and damage -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e200, 1e-200])
+def test_neighbours_do_not_depend_on_the_scale(scale):
+    bank, new = np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([[1.0, 1.0], [-1.0, 0.0]])
+    scores = NearestNeighboursScore(k=1).fit(bank * scale).score(new * scale)
+    np.testing.assert_allclose(scores, [math.sqrt(2 - math.sqrt(2)), math.sqrt(2)])
+
+
+def test_features_beyond_the_range_of_squares_are_refused():
+    features = np.random.default_rng(0).normal(size=(8, 2)) * 1e200
+    with pytest.raises(ValueError, match=r"features of up to .* divide them by a constant"):
+        MahalanobisScore().fit(features, [0, 1] * 4)
+    with pytest.raises(ValueError, match=r"outputs\['a'\] has a spread beyond the range"):
+        CombinedScore().fit({"a": [1e300, 2e300, 3e300], "b": [1.0, 2.0, 4.0]})
+
+
+@pytest.mark.parametrize(
+    ("score", "change"),
+    [
+        (MahalanobisScore, lambda a: a | {"means": a["means"] * np.nan}),
+        (MahalanobisScore, lambda a: a | {"factor": a["factor"][..., :-1]}),
+        (MahalanobisScore, lambda a: a | {"factor": a["factor"] * 0.0}),
+        (GaussianMixtureScore, lambda a: a | {"log_weights": a["log_weights"][:, :-1]}),
+        (GaussianMixtureScore, lambda a: {key: value[:0] for key, value in a.items()}),
+        (RelativeMahalanobisScore, lambda a: a | {"overall_mean": a["overall_mean"][..., :1]}),
+    ],
+)
+def test_damaged_arrays_are_refused(score, change, tmp_path):
+    features = np.random.default_rng(0).normal(size=(12, 2))
+    score().fit(features, [0, 1] * 6).save(tmp_path / "score.npz")
+    with np.load(tmp_path / "score.npz") as file:
+        arrays = {name: file[name] for name in file.files}
+    about = {name: value for name, value in arrays.items() if value.ndim == 0}
+    np.savez(
+        tmp_path / "damaged.npz",
+        **change({k: v for k, v in arrays.items() if k not in about}),
+        **about,
+    )
+    with pytest.raises(ValueError, match="damaged"):
+        score.load(tmp_path / "damaged.npz")

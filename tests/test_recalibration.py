@@ -529,3 +529,24 @@ def test_a_row_that_all_curves_send_to_zero_stays_as_it_is():
     curves = ((np.array([0.0, 0.5]), np.array([0.0, 1.0])),) + ((np.zeros(1), np.zeros(1)),) * 2
     rows = np.array([[0.0, 0.3, 0.7], [0.25, 0.75, 0.0]])
     assert np.array_equal(isotonic._apply_curves(curves, rows), [[0.0, 0.3, 0.7], [1.0, 0.0, 0.0]])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"share": 5},
+        {"share": "x"},
+        {"curves": [{"x": [1, 0], "y": [0, 1]}] * 2},
+        {"curves": [{"x": [0, 1], "y": [0, 5]}] * 2},
+        {"curves": [{"x": [0, 1], "y": [0]}] * 2},
+        {"curves": [3, 4]},
+        {"num_classes": None},
+    ],
+)
+def test_damaged_values_of_an_isotonic_calibration_are_refused(change):
+    probs = np.random.default_rng(0).dirichlet(np.ones(2), 60)
+    values = IsotonicCalibration().fit(probs, [0, 1] * 30).to_dict()
+    with pytest.raises(ValueError, match=r"pass what to_dict|must"):
+        IsotonicCalibration.from_dict(values | change)
+    with pytest.raises(ValueError, match="must be of method"):
+        IsotonicCalibration.from_dict([])

@@ -31,10 +31,16 @@ class Gate:
         Raises:
             ValueError: the report has no such value.
         """
+        from bbnn_uq.scores import SCORES  # late: a command's --help needs none of it
+
         values = _values(report)
         if self.name not in values:
             near = get_close_matches(self.name, values, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "see --help for an example"
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {', '.join(values)}"
+            for set_, entry in report["ood"].items():
+                score = self.name.removeprefix(f"ood.{set_}.").rpartition(".")[0]
+                if score in SCORES and score not in entry["scores"]:
+                    hint = f"score {score!r} is not computed, add it to --scores"
             raise ValueError(
                 f"gate {self.name!r} names no value of this report (id.METRIC or "
                 f"ood.SET.SCORE.METRIC); {hint}"
@@ -44,14 +50,14 @@ class Gate:
 
     def check_name(self, ood: Iterable[str], scores: Iterable[str]) -> None:
         """Raise at once, before anything is computed, when no report could have this value."""
-        from bbnn_uq import metrics  # late: a command's --help needs none of it
+        from bbnn_uq import metrics  # late, as above
 
         interval = {"value": None}
         numbers = {field.name: interval for field in fields(metrics.OODMetrics)}
         names = list(scores)
         self.check(
             {
-                "id": dict.fromkeys(metrics.classification_metrics(), interval),
+                "id": dict.fromkeys(metrics.default_metrics(), interval),
                 "ood": {set_: {"scores": dict.fromkeys(names, numbers)} for set_ in ood},
             }
         )

@@ -15,7 +15,7 @@ from bbnn_uq._checks import (
     check_labels,
     check_probs,
     check_real,
-    check_real_array,
+    check_scores,
     check_seed,
 )
 from bbnn_uq._rows import row_blocks
@@ -94,12 +94,14 @@ class ConformalClassifier:
         score: Any = "lac",
         seed: Any = 0,
         *,
-        class_conditional: bool = False,
+        class_conditional: Any = False,
         rank_penalty: Any = None,
         free_ranks: Any = None,
     ) -> None:
         self.score = check_choice(score, "score", _SCORES)
         self.seed = check_seed(seed)
+        if not isinstance(class_conditional, bool):
+            raise TypeError(f"class_conditional must be True or False, got {class_conditional!r}")
         self.class_conditional = class_conditional
         if self.score != "raps" and not (rank_penalty is None and free_ranks is None):
             raise ValueError(
@@ -216,19 +218,21 @@ class ConformalClassifier:
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ConformalClassifier:
+    def from_dict(cls, values: Any) -> ConformalClassifier:
         """From what :meth:`to_dict` gave, to the same sets.
 
         Raises:
             ValueError: If ``values`` are of something else, incomplete or damaged.
         """
-        if values.get("method") != _METHOD:
+        method = values.get("method") if isinstance(values, Mapping) else values
+        if method != _METHOD:
             raise ValueError(
-                f"values must be of method {_METHOD!r}, got {values.get('method')!r}; "
-                "pass what to_dict() gave"
+                f"values must be of method {_METHOD!r}, got {method!r}; pass what to_dict() gave"
             )
         try:
             raps = values["score"] == "raps"
+            if raps and None in (values["rank_penalty"], values["free_ranks"]):
+                raise ValueError("rank_penalty and free_ranks must be numbers for raps, got None")
             result = cls(
                 values["score"],
                 values["seed"],
@@ -237,15 +241,19 @@ class ConformalClassifier:
                 free_ranks=values["free_ranks"] if raps else None,
             )
             num_classes = check_count(values["num_classes"], "num_classes", minimum=2)
-            stored = values["scores"]
+            groups = num_classes if result.class_conditional else 1
+            if len(values["scores"]) != groups:
+                raise ValueError(f"scores must be {groups} lists, got {len(values['scores'])}")
+            result.scores_ = tuple(
+                # A class without labels has none.
+                np.empty(0)
+                if result.class_conditional and group == []
+                else np.sort(check_scores(group, "scores"))
+                for group in values["scores"]
+            )
         except KeyError as error:
             raise ValueError(f"values lack {error}; pass what to_dict() gave") from None
-        groups = num_classes if result.class_conditional else 1
-        if len(stored) != groups:
-            raise ValueError(f"scores must be {groups} lists, got {len(stored)}")
-        # A class without labels has none.
-        result.scores_ = tuple(
-            np.sort(check_real_array(group, "scores")) if group else np.empty(0) for group in stored
-        )
+        except TypeError as error:
+            raise ValueError(f"values are damaged ({error}); pass what to_dict() gave") from None
         result.num_classes_ = num_classes
         return result

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from bbnn_uq.calibrated import DEFAULT_SCORE, Calibration
+from bbnn_uq.calibrated import DEFAULT_SCORE, Calibration, posterior_digest
 from bbnn_uq.inference.engine import Engine
 from bbnn_uq.inference.plan import Plan
 from bbnn_uq.inference.results import collected
@@ -81,9 +82,9 @@ class Predictor:
         )  # fmt: skip
         if self._settings.num_samples is None:
             raise ValueError("num_samples must be a number here: the networks are drawn beforehand")
-        self.calibration = calibration
         self._model: nn.Module | None = model
         self._posterior = posterior
+        self._fitted = None if calibration is None else self._checked(calibration)
         self._engine: Engine | None = None
         self._lock = threading.Lock()
         if warm_up is not None:
@@ -126,12 +127,38 @@ class Predictor:
         """
         score = options.get("score", DEFAULT_SCORE)
         predictive = self._classes_of(x_val, score)
-        self.calibration = Calibration.fit(predictive, y_val, **options)
-        return self.calibration
+        fitted = Calibration.fit(predictive, y_val, **options)
+        source = fitted.source | {"digest": posterior_digest(self._posterior)}
+        self._fitted = replace(fitted, source=source)
+        return self._fitted
+
+    @property
+    def calibration(self) -> Calibration:
+        """What :meth:`calibrate` fitted, or what was given."""
+        if self._fitted is None:
+            raise ValueError(
+                "this Predictor is not calibrated; call calibrate(x_val, y_val) first, or pass "
+                "calibration=Calibration.load(path)"
+            )
+        return self._fitted
+
+    def _checked(self, calibration: Calibration) -> Calibration:
+        if not isinstance(calibration, Calibration):
+            raise TypeError(
+                f"calibration must be a Calibration, got {type(calibration).__name__}; "
+                "Calibration.load reads one from a file"
+            )
+        fitted_on = calibration.source.get("digest")
+        if fitted_on is not None and fitted_on != posterior_digest(self._posterior):
+            raise ValueError(
+                "calibration was fitted with another posterior, whose sets and threshold do not "
+                "hold for this one; call calibrate(x_val, y_val)"
+            )
+        return calibration
 
     def calibrated_probs(self, x: Any) -> np.ndarray:
         """Class probabilities (N, C) at the fitted temperature; ``x``: inputs or a predictive."""
-        return self._calibration.probs(self._answer(x))
+        return self.calibration.probs(self._answer(x))
 
     def prediction_sets(self, x: Any, alpha: float = 0.1) -> np.ndarray:
         """Sets, bool (N, C), that hold the class of a new input with probability at least 1 − α.
@@ -140,7 +167,7 @@ class Predictor:
             x: inputs, or their predictive from :meth:`predict`.
             alpha: share of misses to allow, in (0, 1).
         """
-        return self._calibration.prediction_sets(self._answer(x), alpha)
+        return self.calibration.prediction_sets(self._answer(x), alpha)
 
     def is_ood(self, x: Any) -> np.ndarray:
         """Whether each input is more unusual than what the calibration retains, bool (N,).
@@ -148,16 +175,10 @@ class Predictor:
         Args:
             x: inputs, or their predictive from :meth:`predict` at the score's temperature.
         """
-        return self._calibration.is_ood(self._answer(x))
-
-    @property
-    def _calibration(self) -> Calibration:
-        if self.calibration is None:
-            raise ValueError("this Predictor is not calibrated; call calibrate(x_val, y_val) first")
-        return self.calibration
+        return self.calibration.is_ood(self._answer(x))
 
     def _answer(self, x: Any) -> Predictive:
-        return x if isinstance(x, Predictive) else self._classes_of(x, self._calibration.score)
+        return x if isinstance(x, Predictive) else self._classes_of(x, self.calibration.score)
 
     def _classes_of(self, x: Any, score: str) -> Predictive:
         likelihood = as_likelihood(self._posterior.member(0).metadata.get("likelihood"))

@@ -6,7 +6,7 @@ float64. Entropies are in nats. OOD is the positive class: a higher score means 
 
 from __future__ import annotations
 
-from bbnn_uq.metrics._registry import classification_metrics
+from bbnn_uq.metrics._registry import default_metrics
 from bbnn_uq.metrics.accumulators import ClassificationAccumulator, ClassificationSummary
 from bbnn_uq.metrics.bootstrap import bootstrap_interval
 from bbnn_uq.metrics.calibration import classwise_ece, ece
@@ -83,11 +83,11 @@ __all__ = [
     "brier",
     "brier_decomposition",
     "classification_intervals",
-    "classification_metrics",
     "classwise_ece",
     "compare_ood_scores",
     "confidence",
     "crps_gaussian",
+    "default_metrics",
     "ece",
     "energy",
     "excess_aurc",

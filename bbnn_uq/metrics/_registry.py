@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -47,7 +48,7 @@ from bbnn_uq.metrics.selective import (
 )
 from bbnn_uq.metrics.smooth_calibration import smooth_ece, smooth_ece_kernel
 
-__all__ = ["OwnMetric", "classification_metrics", "own_metric"]
+__all__ = ["OwnMetric", "default_metrics", "own_metric"]
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,22 @@ class OwnMetric:
     check: Callable[..., tuple[Any, ...]] = check_classification
     num_arrays: int = 2
     basic_within: tuple[float, float] | None = None
+
+    def of(self, *arrays: Any) -> Kernel:
+        """The kernel of the arrays as they were passed.
+
+        Raises:
+            TypeError: If an option is missing or unknown.
+        """
+        checked = self.check(*arrays)
+        try:
+            inspect.signature(self.kernel).bind(*checked)
+        except TypeError as error:
+            raise TypeError(
+                f"metric cannot be called with its arrays alone: {error}; set its options with "
+                "functools.partial"
+            ) from None
+        return self.kernel(*checked)
 
     @property
     def of_classes(self) -> bool:
@@ -110,7 +127,7 @@ def own_metric(metric: Any) -> OwnMetric | None:
     return None if own is None else replace(own, kernel=partial(own.kernel, **options))
 
 
-def classification_metrics(num_bins: int = 15) -> dict[str, Callable[..., float]]:
+def default_metrics(num_bins: int = 15) -> dict[str, Callable[..., float]]:
     """The metrics of a report by name, each a function of probabilities and labels.
 
     Args:
@@ -118,7 +135,7 @@ def classification_metrics(num_bins: int = 15) -> dict[str, Callable[..., float]
 
     Example:
         >>> probs, labels = [[0.9, 0.1], [0.4, 0.6]], [0, 1]
-        >>> [round(metric(probs, labels), 2) for metric in classification_metrics().values()][:3]
+        >>> [round(metric(probs, labels), 2) for metric in default_metrics().values()][:3]
         [1.0, 0.31, 0.17]
     """
     return {

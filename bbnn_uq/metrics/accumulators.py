@@ -167,12 +167,16 @@ class ClassificationAccumulator:
             add_exactly(self._sums["losses"], row, values)
         self._sums["infinite_losses"] += len(labels) - len(nll)
 
-    def merge(self, other: ClassificationAccumulator) -> None:
+    def merge(self, other: Any) -> None:
         """Add all that ``other`` has seen; ``other`` stays as it is.
 
         Raises:
             ValueError: If the two differ in their numbers of classes or of bins.
         """
+        if not isinstance(other, ClassificationAccumulator):
+            raise TypeError(
+                f"other must be a ClassificationAccumulator, got {type(other).__name__}"
+            )
         for name in ("num_classes", "num_bins"):
             own, others = getattr(self, name), getattr(other, name)
             if own != others:

@@ -94,7 +94,7 @@ def bootstrap_interval(
         raise ValueError("arrays must hold at least one array to resample, got none")
     own = own_metric(metric)
     if own is not None and len(arrays) == own.num_arrays:
-        kernel = own.kernel(*own.check(*arrays))
+        kernel = own.of(*arrays)
         values, resampled = evaluate_resamples(
             lambda weights: {"metric": kernel(weights)}, [len(arrays[0])], num_resamples, seed
         )

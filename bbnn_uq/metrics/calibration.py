@@ -41,12 +41,14 @@ def ece_kernel(
     num_bins: Any = 15,
     binning: Any = "uniform",
     norm: Any = "l1",
-    debias: bool = False,
+    debias: Any = False,
 ) -> Kernel:
     """Kernel of `ece`; checks the options too, since the bootstrap passes them on."""
     num_bins = check_count(num_bins, "num_bins")
     binning = check_choice(binning, "binning", BINNINGS)
     norm = check_choice(norm, "norm", _NORMS)
+    if not isinstance(debias, bool):
+        raise TypeError(f"debias must be True or False, got {debias!r}")
     if debias and norm != "l2":
         raise ValueError(
             f"debias is defined for norm='l2' only, got norm={norm!r}; "
@@ -83,7 +85,7 @@ def ece(
     num_bins: Any = 15,
     binning: Any = "uniform",
     norm: Any = "l1",
-    debias: bool = False,
+    debias: Any = False,
 ) -> float:
     r"""Expected calibration error: the gap between confidence and accuracy over confidence bins.
 

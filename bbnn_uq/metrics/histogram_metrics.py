@@ -8,7 +8,7 @@ two are no estimates: what the inputs themselves would give lies between them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -147,9 +147,7 @@ def _one_side(cells: Cells) -> dict[str, Bounded]:
     }
 
 
-def ood_metrics_from_histograms(
-    id_histogram: ScoreHistogram, ood_histogram: ScoreHistogram
-) -> dict[str, Bounded]:
+def ood_metrics_from_histograms(id_histogram: Any, ood_histogram: Any) -> dict[str, Bounded]:
     r"""The numbers of `ood_metrics` from histograms of the scores, with bounds that are certain.
 
     .. math:: \text{AUROC} = \frac{1}{NM} \sum_b o_b \Big( \sum_{a < b} i_a + \tfrac12 i_b \Big)
@@ -179,6 +177,11 @@ def ood_metrics_from_histograms(
         Bounded(value=0.9166666666666666, low=0.9166666666666666, high=0.9166666666666666)
     """
     for name, each in (("id_histogram", id_histogram), ("ood_histogram", ood_histogram)):
+        if not isinstance(each, ScoreHistogram):
+            raise TypeError(
+                f"{name} must be a ScoreHistogram, got {type(each).__name__}; ood_metrics takes "
+                "the scores themselves"
+            )
         if each.num_scores == 0:
             raise ValueError(f"{name} is empty; add scores to it first")
     inside = _shared_cells(id_histogram, ood_histogram)

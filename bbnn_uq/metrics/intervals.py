@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from bbnn_uq._checks import check_count, check_probs
-from bbnn_uq.metrics._registry import OwnMetric, classification_metrics, own_metric
+from bbnn_uq._checks import check_choice, check_count, check_probs
+from bbnn_uq.metrics._registry import OwnMetric, default_metrics, own_metric
 from bbnn_uq.metrics._resampling import (
     Interval,
     check_options,
@@ -29,7 +29,7 @@ def classification_intervals(
     probs: Any,
     labels: Any,
     *,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Any = None,
     num_bins: Any = 15,
     num_resamples: Any = 1000,
     confidence_level: Any = 0.95,
@@ -58,8 +58,7 @@ def classification_intervals(
         probs: Class probabilities (N, C), in [0, 1] and summing to 1 over classes.
         labels: True classes (N,), integers in [0, C).
         metrics: Name to metric of this package, or ``functools.partial`` of one that sets its
-            options; accuracy, NLL, Brier score, ECE, AURC, class-wise and smooth ECE, AUGRC and
-            excess AURC when not given.
+            options; or some names of `default_metrics`, all of them when not given.
         num_bins: Number of uniform bins of ECE and class-wise ECE where ``metrics`` is not given,
             at least 1.
         num_resamples: Number of resamples, at least 1.
@@ -82,7 +81,7 @@ def classification_intervals(
     num_resamples, confidence_level, seed = check_options(num_resamples, confidence_level, seed)
     own = _own_metrics(metrics, num_bins)
     probs, labels = check_classification(probs, labels)
-    kernels = {name: entry.kernel(probs, labels) for name, entry in own.items()}
+    kernels = {name: entry.of(probs, labels) for name, entry in own.items()}
     values, resampled = evaluate_resamples(
         lambda weights: {name: kernel(weights) for name, kernel in kernels.items()},
         [len(labels)],
@@ -95,12 +94,15 @@ def classification_intervals(
     }
 
 
-def _own_metrics(metrics: Mapping[str, Any] | None, num_bins: Any) -> dict[str, OwnMetric]:
+def _own_metrics(metrics: Any, num_bins: Any) -> dict[str, OwnMetric]:
+    default = default_metrics(check_count(num_bins, "num_bins"))
     if metrics is None:
-        metrics = classification_metrics(check_count(num_bins, "num_bins"))
+        metrics = default
+    elif isinstance(metrics, (list, tuple)):
+        metrics = {name: default[check_choice(name, "metrics", default)] for name in metrics}
     if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"metrics must be a dictionary name -> metric, got {type(metrics).__name__}"
+            f"metrics must be a dictionary or a list of names, got {type(metrics).__name__}"
         )
     found = {name: own_metric(metric) for name, metric in metrics.items()}
     foreign = [name for name, entry in found.items() if entry is None or not entry.of_classes]
@@ -118,7 +120,7 @@ def paired_differences(
     probs_b: Any,
     labels: Any,
     *,
-    metrics: Mapping[str, Any] | None = None,
+    metrics: Any = None,
     num_bins: Any = 15,
     num_resamples: Any = 1000,
     confidence_level: Any = 0.95,
@@ -168,8 +170,7 @@ def paired_differences(
             f"probs_b must have the shape of probs_a, {probs_a.shape}, got {probs_b.shape}"
         )
     kernels = {
-        name: (entry.kernel(probs_a, labels), entry.kernel(probs_b, labels))
-        for name, entry in own.items()
+        name: (entry.of(probs_a, labels), entry.of(probs_b, labels)) for name, entry in own.items()
     }
 
     def kernel(

@@ -104,12 +104,14 @@ class ScoreHistogram:
         ends = np.append(starts[1:], len(keys))
         self._absorb(keys[starts], ends - starts, ordered[starts], ordered[ends - 1])
 
-    def merge(self, other: ScoreHistogram) -> None:
+    def merge(self, other: Any) -> None:
         """Add all that ``other`` has counted; ``other`` stays as it is.
 
         Raises:
             ValueError: If the two have bins of different width.
         """
+        if not isinstance(other, ScoreHistogram):
+            raise TypeError(f"other must be a ScoreHistogram, got {type(other).__name__}")
         if other.mantissa_bits != self.mantissa_bits:
             raise ValueError(
                 f"other must have the mantissa_bits of this histogram, {self.mantissa_bits}, "

@@ -114,6 +114,16 @@ class FeatureScore(StoredScore, ABC):
         counts = {len(a) for a in arrays.values()}
         if kinds != {key: (n, "float64") for key, n in self._ARRAYS.items()} or len(counts) != 1:
             raise ValueError("arrays are of wrong names, shapes or types")
+        first = arrays[next(iter(self._ARRAYS))]
+        num_classes, width = first.shape[-2:]
+        for key, array in arrays.items():
+            if "factor" in key:  # triangular, with a positive diagonal
+                fits = array.shape[-2:] == (width, width)
+                fits = fits and bool((np.diagonal(array, axis1=-2, axis2=-1) > 0.0).all())
+            else:
+                fits = array.shape[-1] == (num_classes if key == "log_weights" else width)
+            if not fits or array.size == 0 or not np.isfinite(array).all():
+                raise ValueError(f"array {key!r} is damaged")
         count = counts.pop()
         self._networks = [{key: a[s] for key, a in arrays.items()} for s in range(count)]
 
@@ -128,6 +138,12 @@ def check_classes(
     """
     if labels is None:
         raise ValueError(f"labels is missing: {score} is fitted by class; pass those of the inputs")
+    size = float(np.abs(features).max())
+    if size and not 1e-100 < size < 1e100:
+        raise ValueError(
+            f"outputs has features of up to {size:.3g}, whose squares leave the range of floats; "
+            "divide them by a constant"
+        )
     array = check_real_array(labels, "labels")
     largest = max(0, int(array.max()))
     array = check_labels(array, num_inputs=len(features), num_classes=largest + 1)

@@ -84,7 +84,14 @@ class CombinedScore(StoredScore):
         scores = _stacked(outputs, None)
         if scores.shape[1] < 2:
             raise ValueError("outputs has scores of 1 input; their spread needs at least 2")
-        location, spread = scores.mean(axis=1), scores.std(axis=1)
+        with np.errstate(over="ignore"):
+            location, spread = scores.mean(axis=1), scores.std(axis=1)
+        for name, wide in zip(outputs, ~np.isfinite(location + spread), strict=True):
+            if wide:
+                raise ValueError(
+                    f"outputs[{name!r}] has a spread beyond the range of floats; divide it by a "
+                    "constant"
+                )
         varies = spread > _ROUNDING * np.abs(scores).max(axis=1)
         if not varies.any():
             raise ValueError(

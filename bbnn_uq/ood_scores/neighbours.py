@@ -76,5 +76,7 @@ class NearestNeighboursScore(FeatureScore):
 def _of_length_one(
     features: Float64[np.ndarray, "inputs features"],
 ) -> Float64[np.ndarray, "inputs features"]:
-    length = np.sqrt(np.einsum("nd,nd->n", features, features))
-    return features / np.where(length > 0.0, length, 1.0)[:, None]
+    largest = np.abs(features).max(axis=1, keepdims=True)  # first, or squares leave their range
+    scaled = features / np.where(largest > 0.0, largest, 1.0)
+    length = np.sqrt(np.einsum("nd,nd->n", scaled, scaled))
+    return scaled / np.where(length > 0.0, length, 1.0)[:, None]

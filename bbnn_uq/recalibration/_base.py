@@ -124,13 +124,13 @@ class Recalibration(ABC):
         return {"method": self.method, "num_classes": self.num_classes_, **self._state()}
 
     @classmethod
-    def from_dict(cls: type[_Fitted], values: Mapping[str, Any]) -> _Fitted:
+    def from_dict(cls: type[_Fitted], values: Any) -> _Fitted:
         """From what :meth:`to_dict` gave, to the same ``transform``, bit for bit.
 
         Raises:
             ValueError: If ``values`` are of another method, incomplete or damaged.
         """
-        method = values.get("method")
+        method = values.get("method") if isinstance(values, Mapping) else values
         if method != cls.method:
             raise ValueError(f"values must be of method {cls.method!r}, got {method!r}")
         result = cls()
@@ -140,4 +140,6 @@ class Recalibration(ABC):
             result._restore(values)
         except KeyError as error:
             raise ValueError(f"values lack {error}; pass what to_dict() gave") from None
+        except (TypeError, IndexError) as error:
+            raise ValueError(f"values are damaged ({error}); pass what to_dict() gave") from None
         return result

@@ -153,6 +153,8 @@ class IsotonicCalibration(Recalibration):
 
     def _restore(self, values: Mapping[str, Any]) -> None:
         self.share_ = check_real(values["share"], "share", minimum=0.0)
+        if self.share_ > 1.0:
+            raise ValueError(f"share must be at most 1, got {self.share_:g}")
         curves = values["curves"]
         if len(curves) != self.num_classes_:
             raise ValueError(f"curves must be {self.num_classes_}, one a class, got {len(curves)}")
@@ -160,3 +162,7 @@ class IsotonicCalibration(Recalibration):
             (check_real_array(curve["x"], "x"), check_real_array(curve["y"], "y"))
             for curve in curves
         )
+        for x, y in self.curves_:
+            rises = (np.diff(x) >= 0.0).all() and (np.diff(y) >= 0.0).all()
+            if x.ndim != 1 or x.shape != y.shape or not rises or y[0] < 0.0 or y[-1] > 1.0:
+                raise ValueError("curves must rise, with as many y, in [0, 1], as x")

@@ -108,6 +108,10 @@ class TemperatureScaling(Recalibration):
                [1.  , 0.  ]])
     """
 
+    def __repr__(self) -> str:
+        fitted = f"temperature={self.temperature_:.4g}" if hasattr(self, "temperature_") else ""
+        return f"TemperatureScaling({fitted})"
+
     method = "temperature_scaling"
 
     temperature_: float

@@ -129,6 +129,7 @@ def test_no_figure_of_its_posterior_depends_on_the_batch_size(demo, tmp_path, ru
             for name, interval in numbers(report)
             for end, number in interval.items()
         }
-    assert len(values["1"]) == 4 * 15  # value, low, high, error over networks
+    metrics = 9 + 2 * 6  # of the ID set, and of each score
+    assert len(values["1"]) == 4 * metrics  # value, low, high, error over networks
     assert values["7"] == pytest.approx(values["1"], abs=1e-6)
     assert values["1000"] == pytest.approx(values["1"], abs=1e-6)

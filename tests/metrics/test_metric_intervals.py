@@ -188,6 +188,9 @@ def test_chosen_metrics_come_from_the_same_resamples():
     intervals = classification_intervals(*arrays, metrics=chosen, num_resamples=100, seed=5)
     for name, metric in chosen.items():
         assert intervals[name] == bootstrap_interval(metric, *arrays, num_resamples=100, seed=5)
+    by_name = classification_intervals(*arrays, metrics=["nll", "brier"], num_resamples=100, seed=5)
+    everything = classification_intervals(*arrays, num_resamples=100, seed=5)
+    assert by_name == {name: everything[name] for name in ("nll", "brier")}
     nothing = paired_differences(arrays[0], *arrays, metrics=chosen, num_resamples=5)
     assert nothing == dict.fromkeys(chosen, Interval(0.0, 0.0, 0.0))
 
@@ -477,6 +480,31 @@ def test_a_failing_resample_is_an_error_and_not_dropped():
         ),
         (lambda: ood_intervals([], [1.0]), ValueError, "id_scores is empty"),
         (lambda: ood_intervals([1.0], [math.nan]), ValueError, "ood_scores must be finite"),
+        (
+            lambda: classification_intervals([[0.5, 0.5]], [0], metrics=["nl"]),
+            ValueError,
+            "metrics must be one of .*did you mean 'nll'",
+        ),
+        (
+            lambda: classification_intervals([[0.5, 0.5]], [0], metrics={"a": np.mean}),
+            TypeError,
+            r"metrics must name .* got \['a'\]",
+        ),
+        (
+            lambda: classification_intervals([[0.5, 0.5]], [0], metrics=5),
+            TypeError,
+            "metrics must be a dictionary or a list of names, got int",
+        ),
+        (
+            lambda: bootstrap_interval(risk_at_coverage, [[0.5, 0.5]], [0]),
+            TypeError,
+            "missing a required argument: 'coverage'; set its options with functools.partial",
+        ),
+        (
+            lambda: bootstrap_interval(partial(ece, debias="no"), [[0.5, 0.5]], [0]),
+            TypeError,
+            "debias must be True or False",
+        ),
         (
             lambda: classification_intervals([[0.5, 0.5]], [0], num_bins=0),
             ValueError,
