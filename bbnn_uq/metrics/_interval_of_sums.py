@@ -8,24 +8,12 @@ from fractions import Fraction
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtri
-from scipy.stats import binomtest
 
 from bbnn_uq.metrics._resampling import Interval, make_interval
 
-__all__ = ["ece_interval", "normal_interval", "wilson_interval"]
+__all__ = ["ece_interval", "normal_interval"]
 
 _NUM_DRAWS = 10_000
-
-
-def wilson_interval(successes: int, trials: int, level: float) -> tuple[float, float]:
-    """Ends of Wilson's interval of a share.
-
-    Example:
-        >>> wilson_interval(10, 10, 0.95)
-        (0.72246..., 1.0)
-    """
-    interval = binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def normal_interval(

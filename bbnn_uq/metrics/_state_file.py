@@ -69,6 +69,8 @@ def read_state(path: str | os.PathLike[str], make: Callable[..., A]) -> A:
         raise ValueError(
             f"{name} is a file of {members['kind']}; load it with {members['kind']}.load"
         )
+    if members["version"].shape or not members["version"] >= 1:
+        raise ValueError(f"{name} is damaged: its file version is {members['version']}")
     if int(members["version"]) > _VERSION:
         raise ValueError(
             f"{name} was written by a newer bbnn_uq (file version {members['version']}, this one "

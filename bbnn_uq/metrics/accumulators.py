@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from bbnn_uq._checks import check_choice, check_count, check_fraction, check_seed
+from bbnn_uq._checks import check_count, check_fraction, check_seed
 from bbnn_uq._rows import row_blocks
 from bbnn_uq.metrics._confidence_cells import (
     NUM_CELLS,
@@ -20,13 +20,13 @@ from bbnn_uq.metrics._confidence_cells import (
     confidence_cells,
 )
 from bbnn_uq.metrics._exact_sums import add_exactly, exact_table, exact_totals
-from bbnn_uq.metrics._interval_of_sums import ece_interval, normal_interval, wilson_interval
+from bbnn_uq.metrics._interval_of_sums import ece_interval, normal_interval
 from bbnn_uq.metrics._resampling import Interval
 from bbnn_uq.metrics._state_file import check_arrays, read_state, write_state
 from bbnn_uq.metrics._weighted import check_classification, top_class
-from bbnn_uq.metrics.calibration import norm_of_gaps
+from bbnn_uq.metrics.calibration import check_norm, norm_of_gaps
 from bbnn_uq.metrics.histogram_metrics import Bounded, bounded_augrc, bounded_aurc
-from bbnn_uq.metrics.reliability import ReliabilityCurve
+from bbnn_uq.metrics.reliability import ReliabilityCurve, wilson_band
 
 __all__ = ["ClassificationAccumulator", "ClassificationSummary"]
 
@@ -240,15 +240,14 @@ class ClassificationAccumulator:
             ece=self.ece(),
         )
 
-    def ece(self, *, norm: Any = "l1", debias: bool = False) -> float:
+    def ece(self, *, norm: Any = "l1", debias: Any = False) -> float:
         """Calibration error with uniform bins; see `bbnn_uq.metrics.ece` for the arguments.
 
         Raises:
             ValueError: If there are no inputs yet, or ``debias`` meets another norm than ``"l2"``.
         """
         self._num_seen()
-        if check_choice(norm, "norm", ("l1", "l2", "max")) != "l2" and debias:
-            raise ValueError(f"debias is defined for norm='l2' only, got norm={norm!r}")
+        check_norm(norm, debias)
         count, confidence, right = self._bins()
         sums = (count[None, None], confidence[None, None], right[None, None])
         return float(norm_of_gaps(sums, norm, debias)[0])
@@ -290,12 +289,10 @@ class ClassificationAccumulator:
         level = check_fraction(confidence_level, "confidence_level")
         count, confidence, right = self._bins()
         mean, rate, low, high = np.full((4, self.num_bins), np.nan)
-        for number in np.flatnonzero(count):
-            mean[number] = confidence[number] / count[number]
-            rate[number] = right[number] / count[number]
-            low[number], high[number] = wilson_interval(
-                int(right[number]), int(count[number]), level
-            )
+        filled = count > 0
+        mean[filled] = confidence[filled] / count[filled]
+        rate[filled] = right[filled] / count[filled]
+        low[filled], high[filled] = wilson_band(count[filled], right[filled], level)
         edges = np.arange(self.num_bins + 1) / self.num_bins
         return ReliabilityCurve(edges, count.astype(np.int64), mean, rate, low, high)
 
@@ -333,10 +330,10 @@ class ClassificationAccumulator:
         nll = normal_interval(losses[_NLL], losses[_NLL_SQUARED], num_inputs, math.inf, level)
         _, confidence, right = self._bins()
         squares = exact_totals(self._sums["bin_squared_gap"])
+        seen = np.array([float(num_inputs)])
+        (low,), (high,) = wilson_band(seen, right.sum(keepdims=True), level)
         return {
-            "accuracy": Interval(
-                result.accuracy, *wilson_interval(int(right.sum()), num_inputs, level)
-            ),
+            "accuracy": Interval(result.accuracy, float(low), float(high)),
             "nll": Interval(*3 * [math.inf]) if math.isinf(result.nll) else nll,
             "brier": brier,
             "ece": ece_interval(

@@ -11,9 +11,28 @@ from bbnn_uq._checks import check_choice, check_count
 from bbnn_uq.metrics._binning import BINNINGS, BinSums, bin_sums, label_events
 from bbnn_uq.metrics._weighted import Kernel, check_classification, top_class, unweighted
 
-__all__ = ["classwise_ece", "classwise_ece_kernel", "ece", "ece_kernel", "norm_of_gaps"]
+__all__ = [
+    "check_norm",
+    "classwise_ece",
+    "classwise_ece_kernel",
+    "ece",
+    "ece_kernel",
+    "norm_of_gaps",
+]
 
 _NORMS = ("l1", "l2", "max")
+
+
+def check_norm(norm: Any, debias: Any = False) -> None:
+    """Raise unless the two options of `ece` go together."""
+    check_choice(norm, "norm", _NORMS)
+    if not isinstance(debias, bool):
+        raise TypeError(f"debias must be True or False, got {debias!r}")
+    if debias and norm != "l2":
+        raise ValueError(
+            f"debias is defined for norm='l2' only, got norm={norm!r}; "
+            "pass norm='l2' or leave debias=False"
+        )
 
 
 def norm_of_gaps(sums: BinSums, norm: str, debias: bool) -> Float64[np.ndarray, "resamples"]:
@@ -46,14 +65,7 @@ def ece_kernel(
     """Kernel of `ece`; checks the options too, since the bootstrap passes them on."""
     num_bins = check_count(num_bins, "num_bins")
     binning = check_choice(binning, "binning", BINNINGS)
-    norm = check_choice(norm, "norm", _NORMS)
-    if not isinstance(debias, bool):
-        raise TypeError(f"debias must be True or False, got {debias!r}")
-    if debias and norm != "l2":
-        raise ValueError(
-            f"debias is defined for norm='l2' only, got norm={norm!r}; "
-            "pass norm='l2' or leave debias=False"
-        )
+    check_norm(norm, debias)
     confidence, correct = (column[:, None] for column in top_class(probs, labels))
     return lambda weights: norm_of_gaps(
         bin_sums(confidence, correct, weights, num_bins, binning), norm, debias

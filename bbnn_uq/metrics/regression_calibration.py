@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 from scipy.special import ndtri
-from scipy.stats import binomtest
 
 from bbnn_uq._checks import check_fraction, check_real_array
 from bbnn_uq.metrics._weighted import Kernel, row_by_row, unweighted
 from bbnn_uq.metrics.regression import check_gaussians
+from bbnn_uq.metrics.reliability import wilson_band
 
 __all__ = [
     "IntervalCalibrationCurve",
@@ -167,11 +167,7 @@ def interval_calibration_curve(
     """
     confidence_level = check_fraction(confidence_level, "confidence_level")
     nominal, count = _quantile_counter(mean, std, targets, levels)
-    *below, total = count(np.ones(len(targets))).astype(np.int64).tolist()
-    bands = [binomtest(k, total).proportion_ci(confidence_level, method="wilson") for k in below]
-    return IntervalCalibrationCurve(
-        levels=nominal,
-        observed=np.array(below) / total,
-        low=np.array([band.low for band in bands]),
-        high=np.array([band.high for band in bands]),
-    )
+    counts = count(np.ones(len(targets)))
+    below, total = counts[:-1], counts[-1:]
+    low, high = wilson_band(total.repeat(len(below)), below, confidence_level)
+    return IntervalCalibrationCurve(levels=nominal, observed=below / total, low=low, high=high)

@@ -14,7 +14,7 @@ from bbnn_uq.metrics._binning import BINNINGS, bin_sums
 from bbnn_uq.metrics._resampling import check_options, make_interval
 from bbnn_uq.metrics._weighted import check_classification, top_class
 
-__all__ = ["ReliabilityCurve", "reliability_curve"]
+__all__ = ["ReliabilityCurve", "reliability_curve", "wilson_band"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class ReliabilityCurve:
     high: Float64[np.ndarray, "bins"]
 
 
-def _wilson_band(
+def wilson_band(
     count: Float64[np.ndarray, "bins"],
     hits: Float64[np.ndarray, "bins"],
     confidence_level: float,
@@ -161,7 +161,7 @@ def reliability_curve(
     mean[filled] = confidences[filled] / count[filled]
     rate[filled] = hits[filled] / count[filled]
     ends = (
-        _wilson_band(count[filled], hits[filled], level)
+        wilson_band(count[filled], hits[filled], level)
         if band == "wilson"
         else _bootstrap_band(count[filled], hits[filled], level, num_resamples, seed)
     )

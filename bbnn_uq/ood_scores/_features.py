@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
@@ -19,7 +19,7 @@ _Score = TypeVar("_Score", bound="FeatureScore")
 Scorer = Callable[[Float64[np.ndarray, "inputs features"]], Float64[np.ndarray, " inputs"]]
 
 
-class FeatureScore(StoredScore, ABC):
+class FeatureScore(StoredScore):
     """A score of features (N, D), or the mean of one of each network, of features (S, N, D)."""
 
     _ARRAYS: ClassVar[dict[str, int]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -31,20 +32,20 @@ class OODScore(Protocol):
         ...
 
 
-class StoredScore:
+class StoredScore(ABC):
     """A score in an ``.npz`` file: its class, its options and its arrays; no pickle."""
 
+    @abstractmethod
     def _options(self) -> dict[str, Any]:
         """Arguments of the constructor, as JSON values."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _to_arrays(self) -> dict[str, np.ndarray]:
         """What was learned; an error when nothing was."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _set_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Take what `_to_arrays` gave; any error means that it is something else."""
-        raise NotImplementedError
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the fitted score to an ``.npz`` file, whole or not at all.
