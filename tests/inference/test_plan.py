@@ -126,7 +126,9 @@ def measured(budget, inputs, samples, precision):
 def test_measured_memory_stays_within_the_budget_and_does_not_grow_with_networks():
     # 2.4 M weights: one network with what it takes to draw it is 25 to 35 MB.
     budget = 60 * 2**20
-    few, many = (measured(budget, 50_000, count, "int8") for count in (2, 14))
+    few, many = ([measured(budget, 50_000, n, "int8") for _ in range(2)] for n in (2, 14))
     wide = measured(budget, 50_000, 2, "float32")
-    assert max(few, many, wide) < budget
-    assert many - few < 12e6  # 12 networks kept as int8 would be 29 MB, as float32 115 MB
+    assert max(*few, *many, wide) < budget
+    # The allocator's peaks vary from process to process, by up to 20 MB; networks that were kept
+    # would be in all of them.
+    assert min(many) - min(few) < 12e6  # 12 networks kept as int8 would be 29 MB, as float32 115 MB
