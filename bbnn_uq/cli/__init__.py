@@ -10,7 +10,8 @@ import sys
 import warnings
 from typing import Any
 
-from bbnn_uq.cli.commands import app
+from bbnn_uq.cli import commands  # noqa: F401  registers them
+from bbnn_uq.cli.app import app
 
 __all__ = ["main"]
 

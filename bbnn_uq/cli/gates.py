@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import operator
 import re
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any
 
-__all__ = ["Gate", "parse_gate"]
+import typer
+
+__all__ = ["Gate", "parse_gate", "report_gates"]
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 
@@ -83,6 +86,26 @@ def parse_gate(text: str) -> Gate:
         f"gate {text!r} is no condition; write it as 'id.accuracy>=0.95' or "
         "'ood.noise.entropy.auroc>=0.9'"
     )
+
+
+def report_gates(gates: Iterable[Gate], report: dict[str, Any], quiet: bool) -> None:
+    """Say of each gate whether the report passes; leave with status 1 when it fails one.
+
+    Raises:
+        typer.Exit: one fails.
+    """
+    failed = False
+    for gate in gates:
+        value, passed = gate.check(report)
+        failed |= not passed
+        if passed and quiet:
+            continue
+        verdict = "passed" if passed else "FAILED"
+        got = "no finite value" if value is None else f"{value:.6g}"
+        text = f"gate {verdict}: {gate.name} {gate.symbol} {gate.bound:g}, got {got}"
+        print(text, file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
 
 
 def _values(report: dict[str, Any]) -> dict[str, float | None]:

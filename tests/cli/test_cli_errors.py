@@ -216,6 +216,6 @@ def test_an_error_inside_torch_is_one_line(here, ood, monkeypatch):
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("bbnn_uq.cli.pipeline.predict", fail)
+    monkeypatch.setattr("bbnn_uq.cli.evaluation.predict", fail)
     before = snapshot(here)
     check(ood(), before, here, "CUDA out of memory. Tried to allocate", "memory")

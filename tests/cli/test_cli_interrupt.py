@@ -12,8 +12,8 @@ import torch
 from cli_cases import TRAIN, snapshot
 from matplotlib.figure import Figure
 
-import bbnn_uq.cli.pipeline as pipeline
 from bbnn_uq.checkpoint import load_checkpoint
+from bbnn_uq.cli import evaluation, training
 
 
 def interrupt_at(call, count):
@@ -47,7 +47,7 @@ def test_interrupt_leaves_an_earlier_posterior(here, run, monkeypatch):
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "fit", stop)
+    monkeypatch.setattr(training, "fit", stop)
     before = snapshot(here)
     check(run("train", "--data", "data.npz", *TRAIN, "--out", "run"), before, here)
     check(run("demo", "--quiet", "--out", "run"), before, here)
@@ -55,7 +55,7 @@ def test_interrupt_leaves_an_earlier_posterior(here, run, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_interrupt_between_predictions(count, here, ood, monkeypatch):
-    monkeypatch.setattr(pipeline, "predict", interrupt_at(pipeline.predict, count))
+    monkeypatch.setattr(evaluation, "predict", interrupt_at(evaluation.predict, count))
     before = snapshot(here)
     check(ood(), before, here)
 
