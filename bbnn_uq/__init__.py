@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         recalibration,
     )
     from bbnn_uq.calibrated import Calibration
+    from bbnn_uq.comparison import Comparison, compare
     from bbnn_uq.inference import (
         Predictor,
         feature_scores,
@@ -44,13 +45,17 @@ if TYPE_CHECKING:
     from bbnn_uq.predictive import Predictive
     from bbnn_uq.regression import RegressionPredictive
     from bbnn_uq.report import Report, evaluate
+    from bbnn_uq.sklearn_api import BayesBiNNClassifier, BayesBiNNRegressor
     from bbnn_uq.training import fit
 
 __all__ = [
     "BayesBiNN",
+    "BayesBiNNClassifier",
+    "BayesBiNNRegressor",
     "BernoulliPosterior",
     "Calibration",
     "CollapsedPosteriorWarning",
+    "Comparison",
     "PosteriorFormatError",
     "PosteriorMixture",
     "Predictive",
@@ -58,6 +63,7 @@ __all__ = [
     "RegressionPredictive",
     "Report",
     "augment",
+    "compare",
     "conformal",
     "continual",
     "data",
@@ -83,15 +89,19 @@ __version__ = importlib.metadata.version("bbnn-uq")
 
 _HOMES = {
     "BayesBiNN": "optim",
+    "BayesBiNNClassifier": "sklearn_api",
+    "BayesBiNNRegressor": "sklearn_api",
     "BernoulliPosterior": "posterior",
     "Calibration": "calibrated",
     "CollapsedPosteriorWarning": "posterior",
+    "Comparison": "comparison",
     "PosteriorFormatError": "posterior",
     "PosteriorMixture": "posterior",
     "Predictive": "predictive",
     "Predictor": "inference",
     "RegressionPredictive": "regression",
     "Report": "report",
+    "compare": "comparison",
     "draw": "networks",
     "evaluate": "report",
     "feature_scores": "inference",

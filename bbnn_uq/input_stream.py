@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from bbnn_uq.inputs import all_inputs, checked_inputs, first_of
-from bbnn_uq.npz_file import map_npz
+from bbnn_uq.npz_file import drop_pages, map_npz
 
 __all__ = ["InputStream"]
 
@@ -58,10 +58,13 @@ class InputStream:
         elif isinstance(inputs, np.memmap):
             if inputs.dtype.kind not in "fiub":
                 raise TypeError(f"inputs must be numbers, got an array of {inputs.dtype}")
-            self._take(inputs, lambda where: torch.from_numpy(np.array(inputs[where])))
+            self._take(inputs, lambda where: _read_mapped(inputs, where))
         elif isinstance(inputs, Dataset):
             if not isinstance(inputs, Sized):
                 raise TypeError("inputs is a Dataset without a length; pass a DataLoader of it")
+            if _takes_slices(inputs):
+                self._take(inputs, lambda where: torch.as_tensor(inputs[where]))
+                return
             self._take(
                 inputs,
                 lambda where: torch.stack(
@@ -99,14 +102,20 @@ class InputStream:
             raise ValueError("inputs is a DataLoader without batches; pass at least one input")
         self._whole(self._checked(torch.cat(ahead)))
 
-    def blocks(self, size: int) -> Iterator[Tensor]:
-        """The inputs in their order, ``size`` at a time; the last block may have fewer."""
+    def blocks(self, size: int, start: int = 0) -> Iterator[Tensor]:
+        """The inputs in their order, ``size`` at a time; the last block may have fewer.
+
+        Args:
+            size: of a block.
+            start: number of the first one; only where :attr:`length` is known.
+        """
         if self._read is not None:
             assert self.length is not None
-            for start in range(0, self.length, size):
-                part = self._read(slice(start, min(start + size, self.length)))
+            for first in range(start, self.length, size):
+                part = self._read(slice(first, min(first + size, self.length)))
                 yield part if self.in_memory else self._checked(part)
             return
+        assert start == 0
         held: list[Tensor] = []
         for piece in self._pieces:
             for part in piece.split(size):
@@ -125,6 +134,21 @@ class InputStream:
     @staticmethod
     def _checked(x: Tensor) -> Tensor:
         return checked_inputs(x.detach().cpu(), "inputs")
+
+
+def _takes_slices(inputs: Any) -> bool:
+    """Whether a Dataset has a shape and gives stacked inputs for a slice, as arrays do."""
+    if not isinstance(getattr(inputs, "shape", None), tuple):
+        return False
+    some = inputs[0:1]
+    return isinstance(some, (np.ndarray, Tensor)) and some.shape == (1, *inputs.shape[1:])
+
+
+def _read_mapped(inputs: np.memmap, where: slice) -> Tensor:
+    """A copy of some inputs, so that their pages need not stay with this process."""
+    part = torch.from_numpy(np.array(inputs[where]))
+    drop_pages(inputs)
+    return part
 
 
 def _mapped(path: Path) -> np.ndarray:

@@ -251,6 +251,8 @@ def checked_inputs(x: Tensor, name: str) -> Tensor:
         pieces = x.split(1 + 2**20 // x[0].numel())
         if not all(bool(torch.isfinite(piece).all()) for piece in pieces):
             bad = int((~torch.isfinite(x)).sum())
-            raise ValueError(f"{name} must be finite, got {bad} NaN or infinite values")
+            raise ValueError(
+                f"{name} must be finite, got {bad} NaN or infinite values; remove or replace them"
+            )
         x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     return x

@@ -23,8 +23,8 @@ _HALF_LOG_TWO_PI = 0.5 * math.log(2.0 * math.pi)
 class Likelihood(nn.Module, ABC):
     """p(y | f). As a module it may hold parameters of its own, which are trained with the rest.
 
-    ``forward(outputs, targets)`` is −log p(y | f), averaged over the inputs and summed over the
-    parts of a target.
+    ``forward(outputs, targets, weights=None)`` is −log p(y | f), times the weight of each input
+    where there are weights (N,), averaged over the inputs and summed over the parts of a target.
     """
 
     name: ClassVar[str]
@@ -84,10 +84,13 @@ class Classification(Likelihood):
         """Accuracy."""
         return (self.logits(outputs).argmax(dim=1) == targets).double().mean()
 
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """−log p(y | f), averaged over the inputs."""
+    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """−log p(y | f), weighted and averaged over the inputs."""
         self._check_classes(outputs, targets)
-        return nn.functional.cross_entropy(self.logits(outputs), targets)
+        logits = self.logits(outputs)
+        if weights is None:
+            return nn.functional.cross_entropy(logits, targets)
+        return (weights * nn.functional.cross_entropy(logits, targets, reduction="none")).mean()
 
     def check_targets(self, targets: Tensor, num_inputs: int, name: str) -> Tensor:
         """Class numbers as int64 (N,)."""
@@ -291,12 +294,13 @@ class Gaussian(Likelihood):
         mean, _ = self.moments(outputs)
         return (mean - targets.reshape(mean.shape)).double().square().mean()
 
-    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """−log p(y | f), averaged over the inputs."""
+    def forward(self, outputs: Tensor, targets: Tensor, weights: Tensor | None = None) -> Tensor:
+        """−log p(y | f), weighted and averaged over the inputs."""
         self.check_outputs(outputs, len(targets))
         mean, std = self.moments(outputs)
         residual = (targets.reshape(mean.shape) - mean) / std
-        return (0.5 * residual.square() + std.log() + _HALF_LOG_TWO_PI).sum(dim=1).mean()
+        losses = (0.5 * residual.square() + std.log() + _HALF_LOG_TWO_PI).sum(dim=1)
+        return (losses if weights is None else weights * losses).mean()
 
 
 _BY_NAME: dict[str, type[Likelihood]] = {

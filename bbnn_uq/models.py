@@ -1,4 +1,4 @@
-"""The paper's models. Nothing here knows that its weights are binary: any module will do."""
+"""The paper's models, and one for tables. None knows that its weights are binary: any will do."""
 
 from __future__ import annotations
 
@@ -15,10 +15,19 @@ from torch import Tensor, nn
 
 from bbnn_uq._checks import check_count, check_real
 
-__all__ = ["MLP", "VGG", "ConvNet", "OutputScale", "build", "is_built_in"]
+__all__ = [
+    "MLP",
+    "VGG",
+    "ConvNet",
+    "FeatureScale",
+    "OutputScale",
+    "TabularMLP",
+    "build",
+    "is_built_in",
+]
 
 _BATCH_NORM: dict[str, Any] = {"eps": 1e-4, "momentum": 0.15, "affine": False}
-_NAMES = ("mlp", "vgg", "convnet")
+_NAMES = ("mlp", "tabular", "vgg", "convnet")
 
 
 class OutputScale(nn.Module):
@@ -40,6 +49,26 @@ class OutputScale(nn.Module):
     def forward(self, logits: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """Return scale · logits."""
         return self.scale * logits
+
+
+class FeatureScale(nn.Module):
+    """Multiply each feature by a learnable number of its own, 1 at the start.
+
+    Args:
+        num_features: F of inputs (N, F).
+
+    Example:
+        >>> FeatureScale(2)(torch.ones(1, 2)).tolist()
+        [[1.0, 1.0]]
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(num_features))
+
+    def forward(self, inputs: Float[Tensor, "N F"]) -> Float[Tensor, "N F"]:
+        """Return scale · inputs."""
+        return self.scale * inputs
 
 
 class MLP(nn.Sequential):
@@ -64,11 +93,40 @@ class MLP(nn.Sequential):
     def __init__(
         self, in_features: int, hidden_sizes: Sequence[int], num_outputs: int, dropout: float = 0.1
     ) -> None:
-        features = check_count(in_features, "in_features")
-        hidden = [check_count(size, "hidden_sizes") for size in hidden_sizes]
-        if not hidden:
-            raise ValueError("hidden_sizes must name at least one hidden layer, got none")
-        super().__init__(_connected([features, *hidden], num_outputs, dropout, first=1))
+        sizes = _layer_sizes(in_features, hidden_sizes)
+        super().__init__(_connected(sizes, num_outputs, dropout, first=1))
+
+
+class TabularMLP(nn.Sequential):
+    """A multilayer perceptron for few features of unlike meaning, on which :class:`MLP` is narrow.
+
+    With weights of ±1 every feature counts alike, F features make no more than 2^F different
+    units, each with its threshold at 0, and all outputs have the mean 0. Here each feature has a
+    learnable scale (:class:`FeatureScale`), and each BatchNorm a learnable scale and shift. The
+    shifts of the hidden units start at quantiles of the standard normal, so that units with the
+    same weights differ from the start. There is no :class:`OutputScale`; everything else is as in
+    :class:`MLP`.
+
+    Args:
+        in_features: number of features of a flattened input.
+        hidden_sizes: widths of the hidden layers, at least one.
+        num_outputs: number of outputs.
+        dropout: probability in [0, 1) after each hidden layer.
+
+    Example:
+        >>> TabularMLP(5, (3,), 1).norm1.bias.detach()
+        tensor([-0.9674,  0.0000,  0.9674])
+    """
+
+    def __init__(
+        self, in_features: int, hidden_sizes: Sequence[int], num_outputs: int, dropout: float = 0.1
+    ) -> None:
+        sizes = _layer_sizes(in_features, hidden_sizes)
+        scaled = OrderedDict(flatten=nn.Flatten(), input_scale=FeatureScale(sizes[0]))
+        super().__init__(scaled | _connected(sizes, num_outputs, dropout, first=1, affine=True))
+        for i, width in enumerate(sizes[1:], start=1):
+            shares = (torch.arange(width).double() + 0.5) / width
+            self.get_parameter(f"norm{i}.bias").data = torch.special.ndtri(shares).float()
 
 
 class VGG(nn.Sequential):
@@ -159,8 +217,9 @@ def build(
     """Build a model from its short name.
 
     Args:
-        spec: ``mlp:256x3`` (three hidden layers of 256), ``mlp:512-256-64`` (as listed), ``vgg``,
-            ``convnet``, or one of the latter two with a factor for its widths, ``vgg:0.25``.
+        spec: ``mlp:256x3`` (three hidden layers of 256), ``mlp:512-256-64`` (as listed),
+            ``tabular:128x2`` or ``tabular:128-64`` likewise, ``vgg``, ``convnet``, or one of the
+            latter two with a factor for its widths, ``vgg:0.25``.
         input_shape: shape of one input, (C, H, W) for images.
         num_outputs: number of logits.
         dropout: probability in [0, 1) after each fully connected hidden layer.
@@ -174,23 +233,24 @@ def build(
         >>> sum(p.numel() for p in build("convnet:0.5", (1, 8, 8), 10).parameters())
         13585
     """
-    same = re.fullmatch(r"mlp:(\d+)x(\d+)", spec)
-    listed = re.fullmatch(r"mlp:(\d+(?:-\d+)*)", spec)
+    same = re.fullmatch(r"(mlp|tabular):(\d+)x(\d+)", spec)
+    listed = re.fullmatch(r"(mlp|tabular):(\d+(?:-\d+)*)", spec)
     convolutional = re.fullmatch(r"(vgg|convnet)(?::(\d+\.?\d*|\.\d+))?", spec)
     if convolutional:
         kind = VGG if convolutional[1] == "vgg" else ConvNet
         return kind(input_shape, num_outputs, dropout, width=float(convolutional[2] or 1.0))
     if same:
-        hidden = [int(same[1])] * int(same[2])
+        hidden = [int(same[2])] * int(same[3])
     elif listed:
-        hidden = [int(size) for size in listed[1].split("-")]
+        hidden = [int(size) for size in listed[2].split("-")]
     else:
         raise ValueError(
             f"model {spec!r} is not known; use mlp:WIDTHxDEPTH (mlp:256x3), mlp:A-B-C "
-            "(mlp:512-256-64), vgg or convnet, vgg:FACTOR or convnet:FACTOR for other widths "
-            "(vgg:0.25), or package.module:factory"
+            "(mlp:512-256-64), tabular in place of mlp for tables, vgg or convnet, vgg:FACTOR or "
+            "convnet:FACTOR for other widths (vgg:0.25), or package.module:factory"
         )
-    return MLP(math.prod(input_shape), hidden, num_outputs, dropout)
+    kind = TabularMLP if spec.startswith("tabular") else MLP
+    return kind(math.prod(input_shape), hidden, num_outputs, dropout)
 
 
 def is_built_in(spec: str) -> bool:
@@ -224,21 +284,32 @@ def _convolutions(
     return layers, channels[-1] * (shape[1] // smallest) * (shape[2] // smallest)
 
 
+def _layer_sizes(in_features: int, hidden_sizes: Sequence[int]) -> list[int]:
+    """The number of features and the widths of the hidden layers."""
+    features = check_count(in_features, "in_features")
+    hidden = [check_count(size, "hidden_sizes") for size in hidden_sizes]
+    if not hidden:
+        raise ValueError("hidden_sizes must name at least one hidden layer, got none")
+    return [features, *hidden]
+
+
 def _connected(
-    sizes: Sequence[int], num_outputs: int, dropout: float, *, first: int
+    sizes: Sequence[int], num_outputs: int, dropout: float, *, first: int, affine: bool = False
 ) -> OrderedDict[str, nn.Module]:
     """Fully connected hidden layers numbered from ``first``, and the output."""
     if check_real(dropout, "dropout", minimum=0.0) >= 1.0:
         raise ValueError(f"dropout must lie in [0, 1), got {dropout}")
+    norm = _BATCH_NORM | {"affine": affine}
     layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
     for i, (fan_in, fan_out) in enumerate(pairwise(sizes), start=first):
         layers[f"linear{i}"] = nn.Linear(fan_in, fan_out, bias=False)
-        layers[f"norm{i}"] = nn.BatchNorm1d(fan_out, **_BATCH_NORM)
+        layers[f"norm{i}"] = nn.BatchNorm1d(fan_out, **norm)
         layers[f"relu{i}"] = nn.ReLU()
         layers[f"dropout{i}"] = nn.Dropout(dropout)
     layers["output"] = nn.Linear(sizes[-1], check_count(num_outputs, "num_outputs"), bias=False)
-    layers["output_norm"] = nn.BatchNorm1d(num_outputs, **_BATCH_NORM)
-    layers["output_scale"] = OutputScale()
+    layers["output_norm"] = nn.BatchNorm1d(num_outputs, **norm)
+    if not affine:
+        layers["output_scale"] = OutputScale()
     return layers
 
 

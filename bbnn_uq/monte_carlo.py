@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from bbnn_uq._checks import check_seed
+from bbnn_uq._checks import check_count, check_seed
 from bbnn_uq.metrics import Interval
 from bbnn_uq.predictive import Predictive
 from bbnn_uq.regression import RegressionPredictive
@@ -25,6 +25,7 @@ __all__ = [
     "common_groups",
     "jackknife_error",
     "metric_curve",
+    "metric_curves",
     "monte_carlo_error",
     "monte_carlo_errors",
 ]
@@ -131,6 +132,7 @@ def monte_carlo_errors(
     statistics: Callable[..., Mapping[str, float]],
     predictive: AnyPredictive,
     *others: AnyPredictive,
+    max_groups: int = MAX_GROUPS,
 ) -> dict[str, float]:
     """:func:`monte_carlo_error` of many numbers at once, for one pass over the groups.
 
@@ -138,6 +140,8 @@ def monte_carlo_errors(
         statistics: as ``statistic`` there, but returns numbers by name.
         predictive: as there.
         others: as there.
+        max_groups: into how many groups kept samples are taken at most; fewer take less time, and
+            make the errors less certain.
 
     Returns:
         Standard errors by name.
@@ -146,7 +150,7 @@ def monte_carlo_errors(
         ValueError: the predictives have no groups of networks in common.
     """
     predictives = (predictive, *others)
-    count, own = _common_groups(predictives)
+    count, own = _common_groups(predictives, most=check_count(max_groups, "max_groups", minimum=2))
     if not count:
         raise ValueError(_why_none(predictives))
     if own:
@@ -210,26 +214,59 @@ def metric_curve(
         >>> curve.num_networks, curve.num_subsets, curve.mean[:1]  # one network has none
         (array([1., 2., 4.]), array([4, 2, 1]), array([0.]))
     """
+
+    def named(*subset: AnyPredictive) -> dict[str, float]:
+        return {"": statistic(*subset)}
+
+    return metric_curves(named, predictive, *others, seed=seed)[""]
+
+
+def metric_curves(
+    statistics: Callable[..., Mapping[str, float]],
+    predictive: AnyPredictive,
+    *others: AnyPredictive,
+    seed: int = 0,
+) -> dict[str, MetricCurve]:
+    """:func:`metric_curve` of many metrics at once, on the same subsets.
+
+    Args:
+        statistics: as ``statistic`` there, but returns numbers by name.
+        predictive: as there.
+        others: as there.
+        seed: as there.
+
+    Returns:
+        Curves by name.
+
+    Raises:
+        ValueError: as there.
+    """
     generator = np.random.default_rng(check_seed(seed))
     predictives = (predictive, *others)
     count, own = _common_groups(predictives, most=None, samples_first=True)
     if not count:
         raise ValueError(_why_none(predictives))
     order = generator.permutation(count)
-    points = []
+    points: dict[str, list[tuple[float, float, float, int]]] = {}
     for size in [*(2**k for k in range((count - 1).bit_length())), count]:
-        values, networks = [], []
+        found, networks = [], []
         for groups in order[: count - count % size].reshape(-1, size).tolist():
             taken = [
                 each.of_groups(groups) if own else _of_samples(each, groups, count)
                 for each in predictives
             ]
-            values.append(float(statistic(*taken)))
+            found.append(statistics(*taken))
             networks.append(taken[0].num_samples)
-        with np.errstate(invalid="ignore"):  # an infinite NLL has no spread
-            spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
-        points.append((float(np.mean(networks)), float(np.mean(values)), spread, len(values)))
-    return MetricCurve(*(np.array(column) for column in zip(*points, strict=True)))
+        for name in found[0]:
+            values = [float(each[name]) for each in found]
+            with np.errstate(invalid="ignore"):  # an infinite NLL has no spread
+                spread = float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+            point = (float(np.mean(networks)), float(np.mean(values)), spread, len(values))
+            points.setdefault(name, []).append(point)
+    return {
+        name: MetricCurve(*(np.array(column) for column in zip(*rows, strict=True)))
+        for name, rows in points.items()
+    }
 
 
 def _common_groups(

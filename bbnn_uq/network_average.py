@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from bbnn_uq._html import html_block, html_table
 from bbnn_uq.npz_file import reading_npz, write_npz
 
 __all__ = ["NetworkAverage"]
@@ -52,6 +53,30 @@ class NetworkAverage:
         """Number g is the predictive of all networks but those of group g; empty without groups."""
         every = range(self.num_groups)
         return tuple(self.of_groups(set(every) - {g}) for g in every)
+
+    def _per_input(self) -> dict[str, np.ndarray]:
+        """What :meth:`to_frame` of a subclass tabulates by name; inputs are the first axis."""
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        """A notebook's display: how each number is distributed over the inputs."""
+        rows = []
+        for name, values in self._per_input().items():
+            if "@" not in name:  # a table to look at; those at other temperatures are many
+                low, median, high = np.quantile(values, (0.05, 0.5, 0.95))
+                numbers = (float(values.mean()), low, median, high)
+                rows.append([name, *(f"{number:.4g}" for number in numbers)])
+        columns = ["over inputs", "mean", "5 %", "median", "95 %"]
+        return html_block(html_table(self._headline(), columns, rows))
+
+    def _headline(self) -> str:
+        networks = "mode" if self.method == "mode" else f"{self.num_samples:,} networks"
+        dataset = self.metadata.get("dataset")
+        parts = [type(self).__name__, self._size(), networks, dataset]
+        return ", ".join(str(part) for part in parts if part is not None)
+
+    def _size(self) -> str:
+        raise NotImplementedError
 
     def about(self) -> dict[str, Any]:
         """What is no array, as JSON values."""

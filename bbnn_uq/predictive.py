@@ -1,21 +1,20 @@
-"""Predictive: what a sampled network predicts and how sure it is; and how it is accumulated."""
+"""Predictive: what a sampled network predicts, and how sure it is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Float64
-from torch import Tensor
 
 from bbnn_uq import network_sums
-from bbnn_uq._checks import check_count, check_probs, check_samples
+from bbnn_uq._checks import check_labels, check_probs, check_samples
 from bbnn_uq.metrics import uncertainty
 from bbnn_uq.network_average import NetworkAverage
 from bbnn_uq.scores import (
+    FALLING_SCORES,
     LOGIT_SCORES,
     PLAIN_SCORES,
     SAMPLE_SCORES,
@@ -24,7 +23,10 @@ from bbnn_uq.scores import (
     parse_score,
 )
 
-__all__ = ["Predictive", "PredictiveAccumulator"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Predictive", "from_sums"]
 
 _PARTS = tuple(each.name for each in fields(Softened))
 _TINY = np.finfo(np.float64).tiny
@@ -96,9 +98,8 @@ class Predictive(NetworkAverage):
     _REQUIRED: ClassVar = ("probs",)
 
     def __repr__(self) -> str:
-        inputs, classes = self.probs.shape
         return (
-            f"Predictive({inputs:,} inputs, {classes} classes, {self.num_samples} networks, "
+            f"Predictive({self._size()}, {self.num_samples} networks, "
             f"method {self.method!r}, scores {', '.join(self.available_scores())})"
         )
 
@@ -194,6 +195,8 @@ class Predictive(NetworkAverage):
             ValueError: there are no such groups.
 
         Example:
+            >>> import torch
+            >>> from bbnn_uq.predictive_sums import PredictiveAccumulator
             >>> accumulator = PredictiveAccumulator(
             ...     1, 2, (1.0,), torch.device("cpu"), num_groups=2
             ... )
@@ -206,13 +209,17 @@ class Predictive(NetworkAverage):
         sums = {
             name: network_sums.add_up(values[chosen]) for name, values in self.group_sums.items()
         }
-        return _from_sums(sums, seed=self.seed, method=self.method, metadata=self.metadata)
+        return from_sums(sums, seed=self.seed, method=self.method, metadata=self.metadata)
 
-    def available_scores(self) -> tuple[str, ...]:
+    def available_scores(self, *, softened: bool = False) -> tuple[str, ...]:
         """Names that :meth:`score` takes for this predictive, at temperature 1.
 
         With one network the scores that compare networks are constant and left out, and so are
         those that are infinite for some input, where a network gives a class exactly 0.
+
+        Args:
+            softened: whether to name those at the accumulated temperatures too, such as
+                ``mutual_information@3``.
         """
         missing: set[str] = set()
         if self.expected_entropy is None or self.num_samples < 2:
@@ -221,7 +228,16 @@ class Predictive(NetworkAverage):
             values = getattr(self, name)
             if values is None or not np.isfinite(values).all():
                 missing.add(name)
-        return tuple(name for name in SCORES if name not in missing)
+        names = [name for name in SCORES if name not in missing]
+        if softened:
+            names += [
+                # The shortest text that reads back as this number: 3, not 3.0.
+                f"{name}@{str(temperature).removesuffix('.0')}"
+                for temperature in self.softened
+                for name in names
+                if name not in PLAIN_SCORES
+            ]
+        return tuple(names)
 
     def score(self, name: str) -> np.ndarray:
         """A score by name, (N,): higher means more out-of-distribution.
@@ -253,8 +269,7 @@ class Predictive(NetworkAverage):
     def _value(self, kind: str, view: Softened) -> np.ndarray | None:
         source = self if kind in PLAIN_SCORES else view
         value = getattr(source, "predictive_entropy" if kind == "entropy" else kind)
-        falls = kind in ("confidence", "margin", "max_logit")
-        return -value if falls and value is not None else value
+        return -value if kind in FALLING_SCORES and value is not None else value
 
     def _softened(self, name: str, temperature: float) -> Softened:
         if temperature in self.softened:
@@ -270,6 +285,48 @@ class Predictive(NetworkAverage):
         softer = powers / powers.sum(axis=-1, keepdims=True)
         divergence = uncertainty.pairwise_kl(softer) if len(softer) > 1 else None
         return Softened(softer.mean(axis=0), uncertainty.expected_entropy(softer), None, divergence)
+
+    def to_frame(self, labels: Any = None) -> pd.DataFrame:
+        """One row for each input, for pandas and seaborn.
+
+        Args:
+            labels: true classes (N,), integers in [0, C), where they are known.
+
+        Returns:
+            A table with the columns ``input`` (its position), ``predicted`` (class), with labels
+            ``label`` and ``correct``, and each of :meth:`available_scores`, softened ones too.
+            They are in their own units and signs: ``confidence``, ``margin`` and ``max_logit``
+            are not negated as in :meth:`score`.
+
+        Raises:
+            ValueError: the labels are no such classes.
+
+        Example:
+            >>> predictive = Predictive.from_probs([[0.9, 0.1], [0.4, 0.6]])
+            >>> predictive.to_frame([0, 0])[["input", "predicted", "correct", "confidence"]]
+               input  predicted  correct  confidence
+            0      0          0     True         0.9
+            1      1          1    False         0.6
+        """
+        import pandas as pd  # late: predicting needs none of it
+
+        predicted = self.probs.argmax(axis=1)
+        columns = {"input": np.arange(len(predicted)), "predicted": predicted}
+        if labels is not None:
+            inputs, classes = self.probs.shape
+            columns["label"] = check_labels(labels, num_inputs=inputs, num_classes=classes)
+            columns["correct"] = columns["label"] == predicted
+        return pd.DataFrame(columns | self._per_input())
+
+    def _per_input(self) -> dict[str, np.ndarray]:
+        return {
+            name: -self.score(name) if parse_score(name)[0] in FALLING_SCORES else self.score(name)
+            for name in self.available_scores(softened=True)
+        }
+
+    def _size(self) -> str:
+        inputs, classes = self.probs.shape
+        return f"{inputs:,} inputs, {classes} classes"
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by their names in the file; inputs as in the base class."""
@@ -294,112 +351,7 @@ class Predictive(NetworkAverage):
         return {"softened": softened}
 
 
-class PredictiveAccumulator:
-    """Sums over networks from which a :class:`Predictive` is made: memory O(G · N · C), not O(S).
-
-    The terms of several networks are computed at once and added network by network, so that the
-    sums are the same to the last bit however networks and inputs are split into calls. They are
-    float64 and take 8 G N (3 C + 2 + (C + 2) · number of temperatures) bytes.
-
-    Args:
-        num_inputs: N.
-        num_classes: C.
-        temperatures: T of the softened scores; 1 is always there.
-        device: where the logits come from.
-        num_groups: G; network s belongs to group s mod G, and the predictive can be had without
-            any one group.
-
-    Example:
-        >>> accumulator = PredictiveAccumulator(1, 2, (1.0,), torch.device("cpu"))
-        >>> accumulator.add(slice(0, 1), range(1), torch.tensor([[[0.0, 0.0]]]))
-        >>> accumulator.finish(num_samples=1, seed=0, method="monte_carlo").probs
-        array([[0.5, 0.5]])
-    """
-
-    def __init__(
-        self,
-        num_inputs: int,
-        num_classes: int,
-        temperatures: Sequence[float],
-        device: torch.device,
-        *,
-        num_groups: int = 1,
-    ) -> None:
-        self.width = num_classes
-        self._temperatures = tuple(dict.fromkeys((1.0, *temperatures)))
-        width = network_sums.num_columns(num_classes, len(self._temperatures))
-        shape = (check_count(num_groups, "num_groups"), num_inputs, width)
-        self._sums = torch.zeros(shape, dtype=torch.float64, device=device)
-
-    def add(
-        self, rows: slice, networks: range, logits: Float[Tensor, "networks inputs classes"]
-    ) -> None:
-        """Add the logits of the networks of these numbers for the inputs ``rows``, in float64."""
-        assert len(networks) == len(logits)
-        sums = self._sums[:, rows]
-        for some, part in network_sums.blocks(logits):
-            groups = sums[:, part].unbind(0)
-            each = network_sums.terms(logits[some, part], self._temperatures).unbind(0)
-            for network, term in zip(networks[some], each, strict=True):
-                groups[network % len(groups)].add_(term)
-
-    @staticmethod
-    def sample(logits: Float[Tensor, "... classes"]) -> Float[Tensor, "... classes"]:
-        """What is kept of each network: softmax(z)."""
-        return torch.softmax(logits.double(), dim=-1)
-
-    def sums(self) -> dict[str, Tensor]:
-        """The state by name: what :meth:`merge` takes. The tensors are not copied."""
-        return {"sums": self._sums}
-
-    def merge(self, sums: dict[str, Tensor]) -> None:
-        """Add the state of an accumulator of the same arguments that saw other networks."""
-        network_sums.check_same_state(sums, self.sums())
-        self._sums += sums["sums"].to(self._sums.device)
-
-    def standard_error(self, num_samples: int) -> float:
-        """Root mean square over inputs and classes of ``probs_std_error``, at S networks so far.
-
-        Raises:
-            ValueError: ``num_samples`` is below 2.
-        """
-        check_count(num_samples, "num_samples", minimum=2)
-        groups = self._by_name(num_samples)
-        sums = {name: network_sums.add_up(groups[name]) for name in ("1.0/probs", "squares")}
-        return float(np.sqrt(np.mean(network_sums.std_error(sums, num_samples) ** 2)))
-
-    def _by_name(self, num_samples: int) -> dict[str, np.ndarray]:
-        return network_sums.by_name(self._sums.cpu().numpy(), self._temperatures, num_samples)
-
-    def finish(
-        self,
-        *,
-        num_samples: int,
-        seed: int,
-        method: str,
-        metadata: dict[str, Any] | None = None,
-        samples: np.ndarray | None = None,
-    ) -> Predictive:
-        """Divide the sums by the number of networks that were added, numbers 0 … S − 1.
-
-        The predictive keeps the groups when there are several and each has a network.
-        """
-        groups = self._by_name(num_samples)
-        sums = {name: network_sums.add_up(values) for name, values in groups.items()}
-        kept = {}
-        if 1 < len(self._sums) <= num_samples:
-            kept = {name: values.copy() for name, values in groups.items()}
-        return _from_sums(
-            sums,
-            seed=seed,
-            method=method,
-            metadata=metadata or {},
-            samples=samples,
-            group_sums=kept,
-        )
-
-
-def _from_sums(sums: Mapping[str, np.ndarray], *, method: str, **others: Any) -> Predictive:
+def from_sums(sums: Mapping[str, np.ndarray], *, method: str, **others: Any) -> Predictive:
     """The predictive of named sums; those of earlier versions' files are fewer."""
     count = int(sums["num_networks"])
     disagreeing = count > 1 and "below_top" in sums

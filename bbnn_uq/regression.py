@@ -6,16 +6,19 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from bbnn_uq._checks import check_choice, check_count
+from bbnn_uq._checks import check_choice, check_count, check_real_array
 from bbnn_uq.network_average import NetworkAverage
 from bbnn_uq.network_sums import check_groups, check_same_state
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["RegressionAccumulator", "RegressionPredictive"]
 
@@ -66,7 +69,7 @@ class RegressionPredictive(NetworkAverage):
 
     def __repr__(self) -> str:
         return (
-            f"RegressionPredictive({len(self.mean):,} inputs, {self.num_samples} networks, "
+            f"RegressionPredictive({self._size()}, {self.num_samples} networks, "
             f"method {self.method!r})"
         )
 
@@ -117,6 +120,49 @@ class RegressionPredictive(NetworkAverage):
         """
         spread = getattr(self, check_choice(name, "score", SCORES))
         return spread if spread.ndim == 1 else np.sqrt(np.square(spread).sum(axis=1))
+
+    def to_frame(self, targets: Any = None) -> pd.DataFrame:
+        """One row for each input, or each of its D targets, for pandas and seaborn.
+
+        Args:
+            targets: true targets, of the shape of ``mean``, where they are known.
+
+        Returns:
+            A table with the columns ``input`` (its position), for targets of D dimensions
+            ``dimension``, with targets ``target`` and ``error`` (mean − target), and ``mean``,
+            ``epistemic_std``, ``aleatoric_std`` and ``std``, in the targets' units.
+
+        Raises:
+            ValueError: the targets have another shape or are not finite.
+
+        Example:
+            >>> predictive = RegressionPredictive(
+            ...     np.array([1.0]), np.array([3.0]), np.array([4.0]), 32, 0, "monte_carlo"
+            ... )
+            >>> predictive.to_frame([1.5])
+               input  target  error  mean  epistemic_std  aleatoric_std  std
+            0      0     1.5   -0.5   1.0            3.0            4.0  5.0
+        """
+        import pandas as pd  # late: predicting needs none of it
+
+        positions = np.indices(self.mean.shape)
+        columns = dict(zip(("input", "dimension"), positions, strict=False))
+        if targets is not None:
+            checked = check_real_array(targets, "targets")
+            if checked.shape != self.mean.shape:
+                raise ValueError(
+                    f"targets must have the shape of mean, {self.mean.shape}, got {checked.shape}"
+                )
+            columns |= {"target": checked, "error": self.mean - checked}
+        columns |= self._per_input()
+        return pd.DataFrame({name: values.ravel() for name, values in columns.items()})
+
+    def _per_input(self) -> dict[str, np.ndarray]:
+        return {name: getattr(self, name) for name in (*self._REQUIRED, "std")}
+
+    def _size(self) -> str:
+        targets = f", {self.mean.shape[1]} targets" if self.mean.ndim == 2 else ""
+        return f"{len(self.mean):,} inputs{targets}"
 
     @classmethod
     def from_arrays(

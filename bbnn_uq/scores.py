@@ -11,7 +11,15 @@ from jaxtyping import Float64
 from bbnn_uq._checks import check_choice
 from bbnn_uq.metrics import uncertainty
 
-__all__ = ["LOGIT_SCORES", "PLAIN_SCORES", "SAMPLE_SCORES", "SCORES", "Softened", "parse_score"]
+__all__ = [
+    "FALLING_SCORES",
+    "LOGIT_SCORES",
+    "PLAIN_SCORES",
+    "SAMPLE_SCORES",
+    "SCORES",
+    "Softened",
+    "parse_score",
+]
 
 SCORES = (
     "entropy",
@@ -37,6 +45,9 @@ SAMPLE_SCORES = (
 
 LOGIT_SCORES = ("energy", "max_logit")
 """Those that need logits."""
+
+FALLING_SCORES = ("confidence", "margin", "max_logit")
+"""Those that fall with uncertainty, so that as scores they are negated."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,7 @@ class Trainer:
 
     Args:
         model: trained in place.
-        loader: gives batches (inputs, targets).
+        loader: gives batches (inputs, targets), or with ``weighted`` (inputs, targets, weights).
         likelihood: of the targets; its own parameters are trained as well.
         names: of the parameters that become binary.
         recipe: arguments of :class:`bbnn_uq.BayesBiNN`.
@@ -35,6 +35,7 @@ class Trainer:
         prior: λ₀ by name, or None.
         init: λ at the start by name, or None.
         augment: applied to each batch of inputs before they are normalised, or None.
+        weighted: whether each input comes with a weight of its loss.
         device: where the model is.
     """
 
@@ -51,10 +52,11 @@ class Trainer:
         prior: BernoulliPosterior | Mapping[str, Tensor] | None,
         init: BernoulliPosterior | Mapping[str, Tensor] | None,
         augment: Callable[[Tensor], Tensor] | None,
+        weighted: bool,
         device: torch.device,
     ) -> None:
         self.model, self.loader, self.names = model, loader, names
-        self.likelihood, self.augment = likelihood, augment
+        self.likelihood, self.augment, self.weighted = likelihood, augment, weighted
         self.device = device
         self.fingerprint = ""  # of what the recipe does not say, for checkpoints
         self.normalisation = normalisation
@@ -98,10 +100,12 @@ class Trainer:
     def train_epoch(self) -> tuple[float, float]:
         """One pass over the data: mean loss and quality of the networks drawn on the way."""
         total, quality, seen = 0.0, 0.0, 0
-        for x, y in self.loader:
+        for batch in self.loader:
+            x, y, weights = batch if self.weighted else (*batch, None)
             targets = self.likelihood.check_targets(y.to(self.device), len(x), "data y")
-            batch = normalise(_augmented(x.to(self.device), self.augment), self.normalisation)
-            loss, reached = self._train_batch(self._cast(batch), targets)
+            inputs = normalise(_augmented(x.to(self.device), self.augment), self.normalisation)
+            weights = None if weights is None else weights.to(self.device)
+            loss, reached = self._train_batch(self._cast(inputs), targets, weights)
             if not math.isfinite(loss):
                 raise ValueError(f"the training loss became {loss}; lower lr or real_lr")
             total += loss * len(y)
@@ -114,14 +118,16 @@ class Trainer:
         weights = self.bayesbinn.param_groups[0]["params"][0]
         return inputs.to(weights.dtype) if inputs.is_floating_point() else inputs
 
-    def _train_batch(self, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
+    def _train_batch(
+        self, inputs: Tensor, targets: Tensor, weights: Tensor | None
+    ) -> tuple[float, float]:
         quality = 0.0
 
         def closure() -> Tensor:
             nonlocal quality
             self.bayesbinn.zero_grad()
             outputs = outputs_of(self.model, inputs)
-            loss = self.likelihood(outputs, targets)
+            loss = self.likelihood(outputs, targets, weights)
             if self.steps == 1 and isinstance(self.likelihood, Softmax):
                 _warn_if_probabilities(outputs.detach())
             loss.backward()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bbnn_uq import metrics
-from bbnn_uq._checks import check_count, check_real, check_seed
+from bbnn_uq._checks import check_count, check_real, check_real_array, check_seed
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.checkpoint import load_checkpoint, save_checkpoint
 from bbnn_uq.inference import predict, refresh_batchnorm
@@ -57,6 +57,7 @@ def fit(
     epochs: int,
     batch_size: int = 128,
     likelihood: str | Likelihood = "softmax",
+    sample_weight: Any = None,
     estimator: str = "straight_through",
     lr: float = 0.1,
     real_lr: float = 0.03,
@@ -84,8 +85,9 @@ def fit(
     """Train a Bernoulli posterior over the binary weights of a model.
 
     Minimises E_q[Σ ℓ] + ρ KL(q ‖ prior) (Meng, Bachmann, Khan 2020, equation 2) with
-    ℓ = −log p(y | f(x; w)): :class:`bbnn_uq.BayesBiNN` for the binary weights, Adam for
-    real-valued parameters, both step sizes falling to 0 along a cosine.
+    ℓ = −log p(y | f(x; w)), times the input's ``sample_weight`` when given:
+    :class:`bbnn_uq.BayesBiNN` for the binary weights, Adam for real-valued parameters, both step
+    sizes falling to 0 along a cosine.
 
     Args:
         model: returns what the likelihood takes: logits (N, C) for ``softmax``. It is left
@@ -97,6 +99,10 @@ def fit(
         likelihood: p(y | f): ``softmax``, ``binary`` (one logit), ``gaussian`` (learned noise), or
             an object of :mod:`bbnn_uq.likelihoods`, such as ``Gaussian(noise="predicted")``. It is
             stored in the posterior, and :func:`bbnn_uq.predict` reads it there.
+        sample_weight: ω_i ≥ 0 of each input (N,), with arrays or tensors as ``data``: the sum
+            above is Σ ω_i ℓ_i. Weights are not scaled to a mean of 1, and ``num_data`` stays the
+            number of inputs: ω = 2 counts an input twice against the KL term. Normalisation and
+            BatchNorm see every input once.
         estimator: of ∇_μ: ``straight_through``, ``local``, ``concrete`` or ``published``, as
             :class:`bbnn_uq.BayesBiNN` has them.
         lr: α of the binary weights at the start.
@@ -131,10 +137,10 @@ def fit(
         device: where to train; a GPU when there is one and none is named.
         progress: show a bar on a terminal.
         on_epoch: called after each epoch with a dictionary of JSON values: ``epoch``, ``loss``
-            (−log p), ``accuracy`` or, of a Gaussian, ``mse`` (both of drawn networks on training
-            batches), ``bits_per_weight``, ``flip_rate``, ``seconds``, and with ``val`` also
-            ``val_nll`` and ``val_accuracy`` or ``val_mse``. A resumed run calls it for the earlier
-            epochs first.
+            (−log p, weighted), ``accuracy`` or, of a Gaussian, ``mse`` (both of drawn networks on
+            training batches), ``bits_per_weight``, ``flip_rate``, ``seconds``, and with ``val``
+            also ``val_nll`` and ``val_accuracy`` or ``val_mse``. A resumed run calls it for the
+            earlier epochs first.
 
     Returns:
         The posterior, with everything that the model needs and the recipe in its metadata.
@@ -175,6 +181,8 @@ def fit(
             likelihood.fit_targets(targets, normalise=normalise)
             _check_same_shape(targets, held_out)
         moments = compute_normalisation(_inputs_of(train)) if normalise else None
+    if sample_weight is not None:
+        train = _weighted(train, sample_weight)
     loader, size = training_batches(train, batch_size, seed)
     if isinstance(max_change, str) and max_change == "auto":
         max_change = 1.0 if isinstance(likelihood, Gaussian) else None
@@ -211,6 +219,7 @@ def fit(
         prior=prior,
         init=init,
         augment=augment,
+        weighted=sample_weight is not None,
         device=place,
     )
     checkpoint = None
@@ -218,7 +227,10 @@ def fit(
         checkpoint = Path(checkpoint_dir) / CHECKPOINT
         trainer.fingerprint = _fingerprint(trainer, train)
     report = on_epoch or (lambda record: None)
-    with seeded_torch(seed, place), progress_bar("training", epochs, enabled=progress) as advance:
+    with (
+        seeded_torch(seed, place),
+        progress_bar("training", epochs, enabled=progress, unit="epochs") as advance,
+    ):
         if checkpoint is not None and checkpoint.exists():
             trainer.restore(load_checkpoint(checkpoint))
             for record in trainer.history:
@@ -337,6 +349,27 @@ def _check_same_shape(targets: Tensor, held_out: tuple[Tensor, Tensor] | None) -
             f"val y has shape {tuple(held_out[1].shape)} and data y {tuple(targets.shape)}; give "
             "targets of both the same dimensions"
         )
+
+
+def _weighted(data: Any, sample_weight: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """The pair (x, y) with a weight for each input, float32."""
+    if not isinstance(data, tuple):
+        raise TypeError(
+            "sample_weight needs data as a pair (x, y) of arrays or tensors, got "
+            f"{type(data).__name__}"
+        )
+    x, y = data
+    weights = check_real_array(sample_weight, "sample_weight")
+    if weights.shape != (len(x),):
+        raise ValueError(
+            f"sample_weight must have shape ({len(x)},), one per input, got {weights.shape}"
+        )
+    if weights.min() < 0 or weights.max() == 0:
+        raise ValueError(
+            "sample_weight must be at least 0, and above 0 for some input, got values from "
+            f"{weights.min():g} to {weights.max():g}"
+        )
+    return x, y, torch.from_numpy(weights).float()
 
 
 def _inputs_of(data: tuple[Tensor, Tensor] | Any) -> Tensor:

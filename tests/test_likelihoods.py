@@ -30,6 +30,21 @@ def test_softmax_and_binary_against_scipy():
     assert float(Binary().quality(f, y)) == np.mean((f.numpy()[:, 0] > 0) == y.numpy())
 
 
+@pytest.mark.parametrize(
+    ("likelihood", "outputs", "targets"),
+    [
+        (Softmax(), random(4, 3), torch.tensor([0, 1, 2, 2])),
+        (Binary(), random(4, 1), torch.tensor([0, 1, 1, 0])),
+        (Gaussian(0.5), random(4, 1), random(4, seed=1)),
+    ],
+)
+def test_a_weight_is_a_number_of_copies(likelihood, outputs, targets):
+    copies = torch.tensor([0, 1, 3, 2])
+    repeated = [values.repeat_interleave(copies, dim=0) for values in (outputs, targets)]
+    summed = float(likelihood(*repeated)) * 6
+    assert float(likelihood(outputs, targets, copies)) * 4 == pytest.approx(summed, rel=1e-6)
+
+
 @pytest.mark.parametrize("shape", [(50,), (50, 1), (50, 3)])
 @pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize("noise", [0.3, "learned", "predicted"])

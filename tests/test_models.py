@@ -2,6 +2,7 @@ import itertools
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 from torch.nn import functional
 
@@ -45,6 +46,22 @@ def test_mlp_is_the_papers_with_an_output_scale():
     assert sum(p.numel() for p in model.parameters()) == 10_014_720 + 1
 
 
+def test_a_tables_network_scales_features_and_shifts_units():
+    model = models.build("tabular:3x2", (2, 5), 4, dropout=0.2)
+    assert isinstance(model, models.TabularMLP)
+    assert binary_parameters(model) == ["linear1.weight", "linear2.weight", "output.weight"]
+    real = {name: parameter.shape for name, parameter in model.named_parameters()}
+    assert real["input_scale.scale"] == (10,)
+    assert real["output_norm.weight"] == real["output_norm.bias"] == (4,)
+    # A sixth, a half and five sixths of a standard normal lie below.
+    shifts = model.get_parameter("norm2.bias").detach().double()
+    expected = torch.tensor(stats.norm.ppf([1 / 6, 1 / 2, 5 / 6]))
+    torch.testing.assert_close(shifts, expected, atol=1e-6, rtol=0)
+    assert float(model.get_parameter("output_norm.bias").detach().abs().max()) == 0.0
+    listed = models.build("tabular:7-5", (3,), 2)
+    assert [m.out_features for m in listed if isinstance(m, nn.Linear)] == [7, 5, 2]
+
+
 def test_output_scale_multiplies_and_learns():
     scale = models.OutputScale()
     scale.scale.data.fill_(3.0)
@@ -62,7 +79,9 @@ def test_listed_widths():
     ]
 
 
-@pytest.mark.parametrize("spec", ["mlp:0x2", "mlp:3x0", "vgg:0", "vgg:0.0", "convnet:" + "9" * 400])
+@pytest.mark.parametrize(
+    "spec", ["mlp:0x2", "mlp:3x0", "tabular:0x1", "vgg:0", "vgg:0.0", "convnet:" + "9" * 400]
+)
 def test_sizes_out_of_range_are_refused(spec):
     with pytest.raises(ValueError, match=r"hidden_sizes must|width must be greater than 0"):
         models.build(spec, (1, 8, 8), 2)
@@ -75,7 +94,15 @@ def test_sizes_out_of_range_are_refused(spec):
 def test_unknown_names_are_refused_with_all_forms(spec):
     with pytest.raises(ValueError, match="is not known") as caught:
         models.build(spec, (1, 8, 8), 2)
-    for form in ("mlp:256x3", "mlp:512-256-64", "vgg", "convnet", "vgg:0.25", "module:factory"):
+    for form in (
+        "mlp:256x3",
+        "mlp:512-256-64",
+        "tabular",
+        "vgg",
+        "convnet",
+        "vgg:0.25",
+        "module:factory",
+    ):
         assert form in str(caught.value)
     assert repr(spec) in str(caught.value)
 

@@ -15,7 +15,7 @@ from bbnn_uq.monte_carlo import (
     monte_carlo_error,
     monte_carlo_errors,
 )
-from bbnn_uq.predictive import PredictiveAccumulator
+from bbnn_uq.predictive_sums import PredictiveAccumulator
 from bbnn_uq.regression import RegressionAccumulator
 
 CPU = torch.device("cpu")

@@ -366,3 +366,91 @@ def test_interval_calibration_shows_shares_and_their_intervals():
     np.testing.assert_array_equal(points.get_ydata(), curve.observed)
     ends = np.array(bars.get_segments())[:, :, 1]
     np.testing.assert_allclose(ends, np.column_stack([curve.low, curve.high]), atol=1e-12)
+
+
+# --- legends, and arguments of the wrong type ---------------------------------------------------
+
+
+def box_of_legend(axes):
+    renderer = draw(axes)
+    return axes.get_legend().get_window_extent(renderer), axes.get_window_extent(renderer)
+
+
+def test_legends_stand_above_the_data(curve):
+    wide = {"a long name of a data set": [0.0, 1.0], "b": [0.5]}
+    for axes in (
+        plots.reliability_diagram(curve, new_axes(), ece=Interval(0.1, 0.0, 0.2)),
+        plots.ood_histograms(wide, new_axes(), score="x", auroc=Interval(0.1, 0.0, 0.2)),
+        plots.risk_coverage({"confidence": risk_curve()}, new_axes()),
+        plots.interval_calibration(quantile_curve(), new_axes()),
+    ):
+        legend, panel = box_of_legend(axes)
+        assert legend.y0 >= panel.y1 - 2
+        assert legend.x0 >= 0
+        assert legend.x1 <= axes.figure.bbox.width
+        if axes.get_title():
+            title = axes.title.get_window_extent(axes.figure.canvas.get_renderer())
+            assert title.y0 >= legend.y1 - 2
+
+
+def test_legend_of_roc_curves_avoids_them():
+    good, bad = (metrics.roc_curve([0.0, 1.0], scores) for scores in ([2.0, 3.0], [-2.0, -1.0]))
+    legend, panel = box_of_legend(plots.roc_curves({"a": good}, new_axes((4.4, 4.4))))
+    assert panel.x0 < legend.x0 < legend.x1 <= panel.x1
+    assert panel.y0 <= legend.y0 < legend.y1 < panel.y1
+    legend, panel = box_of_legend(plots.roc_curves({"a": good, "b": bad}, new_axes((4.4, 4.4))))
+    assert legend.y0 >= panel.y1 - 2
+    many = {f"score {i}": good for i in range(plots.FEW_LABELS + 1)}
+    legend, panel = box_of_legend(plots.roc_curves(many, new_axes((6.4, 4.4))))
+    assert legend.x0 >= panel.x1
+    assert legend.x1 <= 640
+
+
+def test_the_scale_of_the_counts_is_named_and_their_ticks_are_numbers(curve):
+    axes = plots.reliability_diagram(curve, new_axes())
+    draw(axes)
+    (panel,) = axes.child_axes
+    assert panel.get_ylabel() == "inputs\n(log scale)"
+    shown = [tick.get_text() for tick in panel.get_yticklabels()]
+    assert {"0", "1", "10"} <= set(shown)
+
+
+def test_mean_numbers_of_networks_are_short():
+    numbers = np.array([32 / 7, 64 / 7, 32.0])
+    curve = MetricCurve(numbers, np.arange(3.0), np.full(3, np.nan), np.array([7, 3, 1]))
+    axes = plots.metric_against_networks(curve, new_axes(), ylabel="NLL")
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["4.6", "9.1", "32"]
+
+
+def test_a_dark_style_stays_one(curve):
+    with plt.style.context("dark_background"):
+        axes = plots.reliability_diagram(curve, new_axes())
+    assert axes.lines[0].get_color() == "white"
+    assert axes.child_axes[0].patches[0].get_edgecolor()[:3] == (0, 0, 0)
+
+
+PROBS, LABELS = [[0.9, 0.1]], [0]
+ROC = metrics.roc_curve([0.1], [0.2])
+
+
+@pytest.mark.parametrize(
+    ("call", "named"),
+    [
+        (lambda: plots.reliability_diagram(PROBS, LABELS),
+         r"curve must be a ReliabilityCurve, got list; bbnn_uq.metrics.reliability_curve makes"),
+        (lambda: plots.roc_curves(ROC), "curves must be a dictionary label -> RocCurve, got Roc"),
+        (lambda: plots.roc_curves({"a": [0.1]}), r"curves\['a'\] must be a RocCurve, got list"),
+        (lambda: plots.risk_coverage(risk_curve()), "curves must be a dictionary"),
+        (lambda: plots.risk_coverage({"a": ROC}), "must be a RiskCoverageCurve, got RocCurve"),
+        (lambda: plots.interval_calibration([0.1]), "bbnn_uq.metrics.interval_calibration_curve"),
+        (lambda: plots.metric_against_networks([1], ylabel="x"), "bbnn_uq.monte_carlo.metric_cur"),
+        (lambda: plots.ood_histograms([0.1], score="x"), "scores must be a dictionary set name"),
+        (lambda: plots.ood_histograms({"id": [0.1]}, score="x", auroc=0.9),
+         "auroc must be an Interval, got float"),
+        (lambda: plots.roc_curves({"a": ROC}, np.array([1])), "ax must be a matplotlib Axes, got"),
+    ],
+)  # fmt: skip
+def test_arguments_of_the_wrong_type_say_what_makes_the_right_one(call, named):
+    with pytest.raises(TypeError, match=named):
+        call()
+    assert plt.get_fignums() == []

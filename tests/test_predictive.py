@@ -7,7 +7,7 @@ import torch
 from bbnn_uq import Predictive, metrics, network_sums
 from bbnn_uq.metrics import uncertainty
 from bbnn_uq.monte_carlo import metric_curve, monte_carlo_error
-from bbnn_uq.predictive import PredictiveAccumulator
+from bbnn_uq.predictive_sums import PredictiveAccumulator
 from bbnn_uq.scores import LOGIT_SCORES, PLAIN_SCORES, SCORES, parse_score
 
 CPU = torch.device("cpu")

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from sklearn.metrics import accuracy_score, average_precision_score, log_loss, roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from bbnn_uq import Predictive, evaluate, metrics
-from bbnn_uq.predictive import PredictiveAccumulator
+from bbnn_uq import Predictive, evaluate, metrics, pages
+from bbnn_uq.predictive_sums import PredictiveAccumulator
+from bbnn_uq.verdict import METRIC_NAMES
 
 NETWORKS, CLASSES = 4, 3
 SCORES = ("entropy", "mutual_information", "mutual_information@3", "confidence", "energy")
@@ -76,6 +77,12 @@ def report(inside, labels):
 @pytest.fixture(scope="module")
 def folder(report, tmp_path_factory):
     return report.save(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def no_page(monkeypatch):
+    """Reports without the page's figures, for tests of what happens to the files."""
+    monkeypatch.setattr(pages, "report_page", lambda **parts: "page")
 
 
 def expected_calibration_error(probs, labels, num_bins=15):
@@ -391,12 +398,15 @@ def test_report_md_shows_the_errors_that_there_are(labels):
     report = evaluate(inside, labels, ood=sets, scores=SCORES)
     markdown, numbers = report.to_markdown(), report.to_dict()
     assert "± is the Monte Carlo standard error over networks" in markdown
-    table, near, _ = tables(markdown)
-    for row in table[1:]:
-        number = numbers["id"][row[0]]
+    table, summary, _, near, *_ = tables(markdown)
+    for metric, row in zip(ID_METRICS, table[1:], strict=True):
+        number = numbers["id"][metric]
         assert row[1].endswith(f"{number['high']:.4f}] ± {number['mc_error']:.4f}")
     auroc = numbers["ood"]["near"]["scores"]["energy"]["auroc"]
     assert near[-1][1].endswith(f"] ± {auroc['mc_error']:.4f}")
+    assert all("±" not in cell for cell in near[-1][2:])  # the others would be too wide
+    first = numbers["ood"]["near"]["scores"]["entropy"]["auroc"]
+    assert summary[1][2].endswith(f"] ± {first['mc_error']:.4f}")
     assert "±" not in evaluate(everything(labels)[0], labels).to_markdown()
 
 
@@ -521,8 +531,9 @@ def test_an_infinite_nll_is_null_and_never_nan(tmp_path):
 
 def test_the_folder_holds_the_files_of_the_contract(folder):
     figures = {f"ood_{score}_{name}.png" for score in SCORES for name in ("near", "far.away")}
-    figures |= {"reliability.png", "roc_near.png", "roc_far.away.png"}
+    figures |= {"reliability.png", "risk_coverage.png", "roc_near.png", "roc_far.away.png"}
     assert {file.name for file in folder.iterdir()} == figures | {
+        "report.html",
         "report.json",
         "report.md",
         "scores.npz",
@@ -535,9 +546,11 @@ def test_the_folder_holds_the_files_of_the_contract(folder):
 def test_a_report_without_ood_sets_has_no_ood_files(inside, labels, tmp_path):
     folder = evaluate(inside, labels).save(tmp_path / "a" / "b")
     assert {file.name for file in folder.iterdir()} == {
+        "report.html",
         "report.json",
         "report.md",
         "reliability.png",
+        "risk_coverage.png",
         "scores.npz",
     }
     assert json.loads((folder / "report.json").read_text(encoding="utf-8"))["ood"] == {}
@@ -560,23 +573,35 @@ def tables(markdown):
 
 def test_report_md_shows_the_numbers_of_report_json(report, folder):
     numbers = report.to_dict()
-    inside, near, far = tables((folder / "report.md").read_text(encoding="utf-8"))
-    assert [row[0] for row in inside[1:]] == list(ID_METRICS)
-    for row in inside[1:]:
-        assert row[1].startswith(f"{numbers['id'][row[0]]['value']:.4f} [")
-        assert row[3].startswith(f"{numbers['mode']['mean_minus_mode'][row[0]]['value']:.4f} [")
-    for name, table in (("near", near), ("far.away", far)):
-        assert table[0] == ["score", *OOD_METRICS]
+    inside, summary, classes, *of_sets = tables((folder / "report.md").read_text(encoding="utf-8"))
+    assert inside[0] == ["", f"mean of {NETWORKS} networks", "mode", "mean − mode"]
+    assert [row[0] for row in inside[1:]] == [METRIC_NAMES[name] for name in ID_METRICS]
+    for metric, row in zip(ID_METRICS, inside[1:], strict=True):
+        assert row[1].startswith(f"{numbers['id'][metric]['value']:.4f} [")
+        assert row[3].startswith(f"{numbers['mode']['mean_minus_mode'][metric]['value']:.4f} [")
+    for name, row in zip(("near", "far.away"), summary[1:], strict=True):
+        aurocs = {k: v["auroc"]["value"] for k, v in numbers["ood"][name]["scores"].items()}
+        best = max(aurocs, key=aurocs.get)
+        assert [row[0], row[1], row[3]] == [name, "`entropy`", f"`{best}` of {len(SCORES)}"]
+        assert row[2].startswith(f"{aurocs['entropy']:.4f} [")
+        assert row[4].startswith(f"{aurocs[best]:.4f} [")
+    assert [float(row[2].split(" [")[0]) for row in classes[1:]] == pytest.approx(
+        [entry["accuracy"]["value"] for entry in numbers["per_class"]], abs=5.1e-5
+    )
+    halves = (("auroc", "aupr_out", "fpr95"), ("aupr_in", "fpr95_in", "detection_error"))
+    cases = [(name, half) for name in ("near", "far.away") for half in halves]
+    for (name, half), table in zip(cases, of_sets, strict=True):
+        assert table[0] == ["score", *(METRIC_NAMES[metric] for metric in half)]
         for row in table[1:]:
             entry = numbers["ood"][name]["scores"][row[0].strip("`")]
             values = [float(cell.split(" [")[0]) for cell in row[1:]]
-            wanted = [entry[metric]["value"] for metric in table[0][1:]]
-            assert values == pytest.approx(wanted, abs=5.1e-5)
+            assert values == pytest.approx([entry[m]["value"] for m in half], abs=5.1e-5)
 
 
 EVIL = "a|b<script>*x*\n# `h` | c |\r\n| - |\x1b[31m\\"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_evil_names_break_neither_tables_nor_files(labels, tmp_path):
     inside = sampled(80, scale=2.5, seed=0, labels=labels)
     inside.metadata["dataset"] = EVIL
@@ -590,9 +615,9 @@ def test_evil_names_break_neither_tables_nor_files(labels, tmp_path):
     assert all(re.fullmatch(r"[A-Za-z0-9._+@-]{1,120}", name) for name in histograms)
 
     markdown = (folder / "report.md").read_text(encoding="utf-8")
-    assert len(tables(markdown)) == 1 + len(names)
+    assert len(tables(markdown)) == 3 + 2 * len(names)  # ID, OOD, classes; two for each set
     headings = [line for line in markdown.splitlines() if line.startswith("#")]
-    assert len(headings) == 1 + len(names) + 2  # title, sets, posterior, inference
+    assert len(headings) == 3 + len(names) + 2  # title, OOD, classes, sets, posterior, inference
     for heading in headings:
         assert not re.search(r"[|<>*`#\x1b]", re.sub(r"\\.", "", heading.lstrip("#"))), heading
     assert headings[0].endswith("31m\\\\")  # the whole name, on one line
@@ -605,6 +630,7 @@ def test_evil_names_break_neither_tables_nor_files(labels, tmp_path):
         assert all(re.fullmatch(r"ood/[A-Za-z0-9._+-]+/entropy", key) for key in keys)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_ood_set_may_have_the_name_of_the_id_set(inside, labels, tmp_path):
     far = sampled(30, scale=0.0, seed=2)
     report = evaluate(inside, labels, ood={"inside": far}, scores=["entropy"])
@@ -613,6 +639,7 @@ def test_an_ood_set_may_have_the_name_of_the_id_set(inside, labels, tmp_path):
     assert report.to_dict()["ood"]["inside"]["n"] == 30
 
 
+@pytest.mark.usefixtures("no_page")
 def test_save_replaces_an_earlier_report_and_leaves_other_files(inside, labels, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     far = sampled(30, scale=0.0, seed=2)
@@ -623,8 +650,9 @@ def test_save_replaces_an_earlier_report_and_leaves_other_files(inside, labels, 
     assert not [file for file in tmp_path.iterdir() if file.name.startswith(".")]
 
 
+@pytest.mark.usefixtures("no_page")
 @pytest.mark.parametrize("fault", [KeyboardInterrupt, OSError(28, "No space left on device")])
-@pytest.mark.parametrize("where", ["savez", "second figure", "to_json"])
+@pytest.mark.parametrize("where", ["savez", "second figure", "to_json", "page"])
 def test_a_fault_while_saving_leaves_the_earlier_report(
     report, inside, labels, tmp_path, monkeypatch, fault, where
 ):
@@ -647,6 +675,8 @@ def test_a_fault_while_saving_leaves_the_earlier_report(
         monkeypatch.setattr(np, "savez", fail)
     elif where == "to_json":
         monkeypatch.setattr(type(report), "to_json", fail)
+    elif where == "page":
+        monkeypatch.setattr(pages, "report_page", fail)
     else:
         monkeypatch.setattr(Figure, "savefig", fail_at_second)
     with pytest.raises((KeyboardInterrupt, OSError)):
@@ -654,6 +684,7 @@ def test_a_fault_while_saving_leaves_the_earlier_report(
     assert {file.name: file.read_bytes() for file in (tmp_path / "r").iterdir()} == before
 
 
+@pytest.mark.usefixtures("no_page")
 def test_save_names_a_place_that_is_no_folder(report, tmp_path):
     (tmp_path / "file").write_text("x")
     for place in ("file", "file/under"):
@@ -662,6 +693,7 @@ def test_save_names_a_place_that_is_no_folder(report, tmp_path):
     assert (tmp_path / "file").read_text() == "x"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     confident = Predictive.from_probs([[0.9, 0.1], [0.2, 0.8]])
     unsure = Predictive.from_probs([[0.6, 0.4], [0.5, 0.5]])
@@ -669,9 +701,11 @@ def test_figures_of_an_earlier_report_do_not_stay(tmp_path):
     for name in ("one", "two"):
         evaluate(confident, [0, 1], ood={name: unsure}, scores=["entropy"]).save(tmp_path)
     figures = {file.name for file in tmp_path.glob("*.png")}
-    assert figures == {"reliability.png", "ood_entropy_two.png", "roc_two.png", "ood_mine.png"}
+    figures -= {"reliability.png", "risk_coverage.png"}
+    assert figures == {"ood_entropy_two.png", "roc_two.png", "ood_mine.png"}
 
 
+@pytest.mark.usefixtures("no_page")
 def test_an_earlier_report_cannot_name_files_elsewhere(tmp_path):
     victim = tmp_path / "x_one.png"
     victim.write_text("mine")
@@ -688,6 +722,8 @@ def test_an_earlier_report_cannot_name_files_elsewhere(tmp_path):
         (([[0.9, 0.1]], [0]), {}, "Predictive.from_probs"),
         ((Predictive.from_probs([[0.9, 0.1]]), [0]), {"ood": [1]}, "dictionary"),
         ((Predictive.from_probs([[0.9, 0.1]]), [0]), {"scores": "entropy"}, "list of names"),
+        ((Predictive.from_probs([[0.9, 0.1]]), [0]), {"ood": {"a": [[0.5, 0.5]]}}, r"ood\['a'\]"),
+        ((Predictive.from_probs([[0.9, 0.1]]), [0]), {"mode": [[0.5, 0.5]]}, "mode must be"),
     ],
 )
 def test_arguments_of_other_kinds_are_named(arguments, options, match):

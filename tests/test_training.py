@@ -108,6 +108,49 @@ def test_every_form_of_data_trains_alike():
     assert all(torch.equal(v, arrays.natural_param[k]) for k, v in tensors.natural_param.items())
 
 
+@pytest.mark.parametrize("likelihood", ["softmax", "gaussian"])
+def test_a_weight_of_two_counts_an_input_twice(likelihood):
+    x, y = blobs(30)
+    y = y if likelihood == "softmax" else x[:, 0] + 1
+    weights = np.arange(30) % 4 / 2 + 0.5  # twice as many are whole
+    outputs = 3 if likelihood == "softmax" else 1
+    network = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, outputs)).double()
+    # One batch an epoch, and nothing that sees batches: the same objective at every step.
+    options = {"epochs": 5, "batch_size": 1000, "likelihood": likelihood}
+    weighted = fit(network, (x, y), sample_weight=2 * weights, **options)
+    copies = torch.from_numpy(2 * weights).long()
+    repeated = [values.repeat_interleave(copies, dim=0) for values in (x, y)]
+    expected = fit(network, tuple(repeated), **options)
+    for name, value in expected.natural_param.items():
+        torch.testing.assert_close(weighted.natural_param[name], value, rtol=1e-6, atol=1e-6)
+    halved = fit(network, (x, y), sample_weight=weights, **options)
+    name = "0.weight"
+    assert not torch.allclose(halved.natural_param[name], expected.natural_param[name], rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "error", "match"),
+    [
+        (np.ones(3), ValueError, r"sample_weight must have shape \(300,\), one per input, got"),
+        (np.full(300, -1.0), ValueError, "sample_weight must be at least 0.* from -1 to -1"),
+        (np.zeros(300), ValueError, "above 0 for some input"),
+        (np.full(300, np.nan), ValueError, "sample_weight must be finite"),
+        (["a"] * 300, TypeError, "sample_weight must hold real numbers"),
+    ],
+)
+def test_bad_sample_weights_are_refused(weights, error, match):
+    with pytest.raises(error, match=match):
+        fit(model(), blobs(), epochs=1, sample_weight=weights)
+
+
+def test_sample_weights_go_with_arrays_and_loaders_give_pairs():
+    with pytest.raises(TypeError, match="sample_weight needs data as a pair"):
+        fit(model(), TensorDataset(*blobs()), epochs=1, sample_weight=np.ones(300))
+    triples = TensorDataset(*blobs(), torch.arange(300))  # no weights: a number of the input
+    with pytest.raises(ValueError, match="unpack"):
+        fit(model(), triples, epochs=1)
+
+
 def test_binary_weights_are_those_of_linear_and_convolution_layers():
     network = nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(4), nn.LayerNorm(4),

@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from bbnn_uq.cli import commands  # noqa: F401  registers them
-from bbnn_uq.cli.app import app
+from bbnn_uq.cli.app import Interrupted, app
 
 __all__ = ["main"]
 
@@ -29,10 +29,17 @@ def main(arguments: list[str] | None = None) -> None:
         status = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
         status = 130
+    except Interrupted as stop:
+        print(f"bbnn-uq: interrupted; {_line(str(stop))}", file=sys.stderr)
+        sys.exit(130)
     except (ValueError, TypeError, OSError) as error:
-        status = _fail(_message(error))
+        status = _fail(_noted(_message(error), error))
+    except MemoryError as error:
+        text = f"not enough memory ({error}); evaluate fewer inputs or networks at a time"
+        status = _fail(_noted(text, error))
     except RuntimeError as error:  # torch's, of shapes that do not fit and memory that ran out
-        status = _fail(f"{error}; check that the model fits the data and the memory")
+        text = f"{error}; check that the model fits the data and the memory"
+        status = _fail(_noted(text, error))
     except Exception as error:
         # Usage errors: their class is typer's own in new versions and click's in old ones.
         if not hasattr(error, "format_message"):
@@ -47,6 +54,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _fail(message: str) -> int:
     print(f"bbnn-uq: error: {_line(message)}", file=sys.stderr)
     return 2
+
+
+def _noted(text: str, error: BaseException) -> str:
+    """With what commands had to add to an error on its way."""
+    return "; ".join([text, *getattr(error, "__notes__", ())])
 
 
 def _line(text: str) -> str:

@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import os
-import sys
 from typing import Any
 
 import torch
 from torch import nn
 
 from bbnn_uq import models
+from bbnn_uq._imports import call_named
 from bbnn_uq.posterior import Posterior
 
-__all__ = ["build_model", "model_of"]
+__all__ = ["build_model", "check_model", "model_of"]
 
 _STATED = {"model": str, "input_shape": list, "num_outputs": int, "dropout": (int, float)}
 
 
-def model_of(posterior: Posterior, name: str | None) -> nn.Module:
-    """The architecture of a posterior file, or the one named.
+def check_model(posterior: Posterior, name: str | None) -> None:
+    """Raise where :func:`model_of` could not give a model, before any data are read.
 
     Raises:
-        ValueError: the file states none that is built in, and none was named.
+        ValueError: the file states no architecture that is built in, and none was named.
     """
     stated = posterior.metadata.get("architecture")
+    if stated is None and name is not None and not models.is_built_in(name):
+        return
     if not isinstance(stated, dict) or any(
         not isinstance(stated.get(key), kind) for key, kind in _STATED.items()
     ):
         raise ValueError(
             "the posterior's file states no architecture that this command knows, so it was not "
-            "written by `bbnn-uq train`; use bbnn_uq.predict with your model"
+            "written by `bbnn-uq train`; name yours with --model package.module:factory, or use "
+            "bbnn_uq.predict in Python"
         )
     if name is None and not models.is_built_in(stated["model"]):
         raise ValueError(
             f"the posterior is of the custom model {stated['model']!r}, and a file never says "
             f"what to import; pass --model {stated['model']} if you trust it"
         )
+
+
+def model_of(posterior: Posterior, name: str | None, input_shape: tuple[int, ...]) -> nn.Module:
+    """The architecture of a posterior file, or the one named.
+
+    Args:
+        posterior: which :func:`check_model` let pass.
+        name: what ``--model`` says.
+        input_shape: of the data, for a file that states none.
+    """
+    stated = posterior.metadata.get("architecture")
+    if stated is None:  # saved from Python; a factory knows what it makes
+        assert name is not None
+        return _custom(name, {"input_shape": input_shape})
     return build_model(stated | ({"model": name} if name else {}), allow_import=name is not None)
 
 
@@ -58,22 +72,14 @@ def build_model(architecture: dict[str, Any], *, allow_import: bool, seed: int =
 
 def _custom(spec: str, offered: dict[str, Any]) -> nn.Module:
     """Call package.module:factory with those of ``offered`` that it has arguments for."""
-    module_name, _, factory_name = spec.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)  # as `python -m` does; a console script does not
     try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-        wanted = inspect.signature(factory).parameters
-        model = factory(**{key: value for key, value in offered.items() if key in wanted})
+        model = call_named(spec, offered)
     except Exception as error:  # the user's code may raise anything
         raise ValueError(
             f"--model {spec} gives no model ({type(error).__name__}: {error}); it must be "
             "package.module:factory, reachable from here or installed, and the factory may take "
             "input_shape and num_outputs"
         ) from error
-    finally:
-        if here in sys.path:
-            sys.path.remove(here)
     if not isinstance(model, nn.Module):
         raise ValueError(f"--model {spec} must give a torch.nn.Module, got {type(model).__name__}")
     return model

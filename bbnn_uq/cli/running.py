@@ -11,8 +11,37 @@ from pathlib import Path
 import torch
 
 from bbnn_uq._files import writable_folder
+from bbnn_uq.posterior import Posterior, load
 
-__all__ = ["one_thread", "output_folder"]
+__all__ = ["load_posterior", "one_thread", "output_file", "output_folder"]
+
+POSTERIOR = "posterior.safetensors"
+
+
+def load_posterior(path: Path) -> Posterior:
+    """The posterior of a file; a folder's own is not taken for granted, but named."""
+    if path.is_dir():
+        inside = path / POSTERIOR
+        remedy = f"name {str(inside)!r}" if inside.exists() else "name a file that train wrote"
+        raise ValueError(f"{str(path)!r} is a folder; {remedy}")
+    return load(path)
+
+
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """An ``.npz`` file whose folder is found writable before any work.
+
+    Raises:
+        ValueError: it is a folder or is called otherwise.
+    """
+    if path.is_dir():
+        raise ValueError(
+            f"--out {str(path)!r} is a folder; name a file, {str(path / 'predictions.npz')!r}"
+        )
+    if path.suffix.lower() != ".npz":
+        raise ValueError(f"--out {str(path)!r} must end in .npz")
+    with output_folder(path.parent):
+        yield path
 
 
 @contextmanager

@@ -9,26 +9,24 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-__all__ = ["print_posterior", "print_report", "print_written"]
+from bbnn_uq.verdict import METRIC_NAMES, average_name
 
-_NAMES = {"nll": "NLL (nats)", "ece": "ECE", "aurc": "AURC", "brier": "Brier score"}
+__all__ = ["print_posterior", "print_predictive", "print_report", "print_written"]
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
-    """A report as two tables: the ID set, and every score on every OOD set."""
-    level = f"{100 * report['settings']['confidence_level']:g} %"
+    """A report as two tables, the ID set and every score on every OOD set; and its warnings."""
+    # The space is one that lines are not broken at.
+    level = f"{100 * report['settings']['confidence_level']:g}\N{NO-BREAK SPACE}%"
     inside, mode = report["id"], report["mode"]
-    samples = report["inference"]["num_samples"]
     table = Table(title=f"{_plain(inside['dataset'])}, {inside['n']:,} test inputs")
     table.add_column("metric", overflow="fold")
-    table.add_column(
-        f"{samples} networks [{level}]" if mode else f"value [{level}]", overflow="fold"
-    )
+    table.add_column(f"{average_name(report['inference'])} [{level}]", overflow="fold")
     if mode:
         table.add_column("mode", overflow="fold")
         table.add_column(f"mean − mode [{level}]", overflow="fold")
     for metric in ("accuracy", "nll", "brier", "ece", "aurc"):
-        row = [_NAMES.get(metric, metric), _interval(inside[metric])]
+        row = [METRIC_NAMES[metric], _interval(inside[metric])]
         if mode:
             row += [_number(mode[metric]["value"]), _interval(mode["mean_minus_mode"][metric])]
         table.add_row(*(escape(cell) for cell in row))
@@ -42,6 +40,8 @@ def print_report(report: dict[str, Any], console: Console) -> None:
             f"flip rate {report['posterior']['flip_rate']:.4f}",
             highlight=False,
         )
+    for text in report["warnings"]:
+        console.print(f"Beware: {_plain(text)}", highlight=False)
 
 
 def _print_ood(sets: dict[str, Any], level: str, console: Console) -> None:
@@ -59,6 +59,24 @@ def _print_ood(sets: dict[str, Any], level: str, console: Console) -> None:
                 end_section=i == len(entry["scores"]) - 1,
             )
     console.print(table)
+
+
+def print_predictive(summary: dict[str, Any], console: Console) -> None:
+    """What was predicted, in a table of metrics, where labels are known, and scores."""
+    table = Table(
+        title=f"{_plain(summary['dataset'])}, {summary['n']:,} inputs, {average_name(summary)}"
+    )
+    for column in ("score", "median", "5 %", "95 %"):
+        justify = "left" if column == "score" else "right"
+        table.add_column(column, justify=justify, overflow="fold")
+    for name, spread in summary["scores"].items():
+        numbers = (spread["median"], spread["q05"], spread["q95"])
+        table.add_row(escape(name), *(_number(value) for value in numbers))
+    console.print(table)
+    known = [name for name in ("accuracy", "nll", "ece") if name in summary]
+    if known:
+        text = ", ".join(f"{METRIC_NAMES[name]} {_number(summary[name])}" for name in known)
+        console.print(f"Against its labels: {text}", highlight=False)
 
 
 def print_posterior(summary: dict[str, Any], metadata: dict[str, Any], console: Console) -> None:
@@ -92,9 +110,9 @@ def print_posterior(summary: dict[str, Any], metadata: dict[str, Any], console: 
         console.print(f"{_plain(key)}: {_plain(str(shown))}", highlight=False)
 
 
-def print_written(folder: Path, what: str, console: Console) -> None:
+def print_written(path: Path, what: str, console: Console) -> None:
     """Say where results went; the path is not broken into lines, so that it can be copied."""
-    console.print(f"Wrote {what} to {_plain(str(folder))}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {what} to {_plain(str(path))}", highlight=False, soft_wrap=True)
 
 
 def _plain(text: str) -> str:

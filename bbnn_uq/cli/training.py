@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from torch import nn
 
 from bbnn_uq._checks import check_count, check_seed
 from bbnn_uq._files import atomic_path
+from bbnn_uq.cli.app import Interrupted
 from bbnn_uq.cli.models import build_model
+from bbnn_uq.cli.run_state import HINT
 from bbnn_uq.data import ArrayData
 from bbnn_uq.posterior import Posterior, PosteriorMixture, load
 from bbnn_uq.training import CHECKPOINT, fit
@@ -70,19 +73,20 @@ def train_posterior(
             f"{str(started[0])!r} to start over, or choose another --out"
         )
     fitted, epochs = [], []
-    for number in range(members):
-        records: list[dict[str, Any]] = []
-        options: dict[str, Any] = recipe | {"seed": seed + number}
-        member = fit(
-            network,
-            (data.x, data.y),
-            normalise=True,
-            on_epoch=records.append,
-            checkpoint_dir=states[number] if checkpoints else None,
-            **options,
-        )
-        fitted.append(replace(member, metadata=about | member.metadata))
-        epochs += [{"member": number} | record if members > 1 else record for record in records]
+    with _resumable(states if checkpoints else []):
+        for number in range(members):
+            records: list[dict[str, Any]] = []
+            options: dict[str, Any] = recipe | {"seed": seed + number}
+            member = fit(
+                network,
+                (data.x, data.y),
+                normalise=True,
+                on_epoch=records.append,
+                checkpoint_dir=states[number] if checkpoints else None,
+                **options,
+            )
+            fitted.append(replace(member, metadata=about | member.metadata))
+            epochs += [{"member": number} | record if members > 1 else record for record in records]
     posterior = fitted[0] if members == 1 else PosteriorMixture(fitted)
     _write_text(folder / "train.jsonl", "".join(json.dumps(e) + "\n" for e in epochs))
     _write_text(folder / "config.json", json.dumps(posterior.metadata, indent=2) + "\n")
@@ -92,6 +96,19 @@ def train_posterior(
         with suppress(OSError):  # never made, or somebody keeps something in it
             state.rmdir()
     return network, posterior
+
+
+@contextmanager
+def _resumable(states: list[Path]) -> Iterator[None]:
+    """Say how to go on when the block is interrupted and has left a checkpoint."""
+    try:
+        yield
+    except (KeyboardInterrupt, OSError) as error:
+        if any((state / CHECKPOINT).exists() for state in states):
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(HINT) from None
+            error.add_note(HINT)
+        raise
 
 
 def _check_outputs(network: nn.Module, data: ArrayData, model: str) -> None:

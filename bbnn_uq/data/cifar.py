@@ -25,6 +25,8 @@ class _Format(NamedTuple):
     files: dict[str, tuple[str, ...]]
     num_classes: tuple[int, ...]
     """Of each label byte before an image; the last is the label that is returned."""
+    class_names: str
+    """File with the names of the classes, one a line, which the archive brings."""
     pickled: tuple[str, ...]
     """Any of these shows that a folder holds the Python version."""
 
@@ -35,6 +37,7 @@ _CIFAR10 = _Format(
     "cifar-10-batches-bin",
     {"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
     (10,),
+    "batches.meta.txt",
     ("cifar-10-batches-py", "data_batch_1", "test_batch", "batches.meta"),
 )
 _CIFAR100 = _Format(
@@ -43,6 +46,7 @@ _CIFAR100 = _Format(
     "cifar-100-binary",
     {"train": ("train.bin",), "test": ("test.bin",)},
     (20, 100),
+    "fine_label_names.txt",
     ("cifar-100-python", "meta"),
 )
 
@@ -52,8 +56,8 @@ def cifar10(folder: str | os.PathLike[str], *, split: str) -> ArrayData:
 
     The folder holds what ``cifar-10-binary.tar.gz`` unpacks to, or its subfolder
     ``cifar-10-batches-bin`` does: ``data_batch_1.bin`` to ``data_batch_5.bin`` for training and
-    ``test_batch.bin``. Each file is a sequence of records of 3,073 bytes: the label, then the
-    red, the green and the blue plane, row by row.
+    ``test_batch.bin``, and ``batches.meta.txt`` where it is there. Each file is a sequence of
+    records of 3,073 bytes: the label, then the red, the green and the blue plane, row by row.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images (2009);
     https://www.cs.toronto.edu/~kriz/cifar.html, "CIFAR-10 binary version".
@@ -64,7 +68,8 @@ def cifar10(folder: str | os.PathLike[str], *, split: str) -> ArrayData:
             ``"test"`` (10,000).
 
     Returns:
-        Images of shape (N, 3, 32, 32) in [0, 1] with labels in [0, 10), named ``cifar-10``.
+        Images of shape (N, 3, 32, 32) in [0, 1] with labels in [0, 10), named ``cifar-10``; class
+        names where their file is there.
 
     Raises:
         ValueError: the split is unknown; the folder or a file is missing; the folder holds the
@@ -86,7 +91,8 @@ def cifar100(folder: str | os.PathLike[str], *, split: str) -> ArrayData:
     """CIFAR-100: 32×32 colour photographs in a hundred classes, bytes divided by 255.
 
     The folder holds what ``cifar-100-binary.tar.gz`` unpacks to, or its subfolder
-    ``cifar-100-binary`` does: ``train.bin`` and ``test.bin``. Each file is a sequence of records
+    ``cifar-100-binary`` does: ``train.bin`` and ``test.bin``, and ``fine_label_names.txt``, where
+    it is there. Each file is a sequence of records
     of 3,074 bytes: the coarse label, one of 20, which is checked and left out; the fine label;
     then the image as in :func:`cifar10`.
 
@@ -97,7 +103,8 @@ def cifar100(folder: str | os.PathLike[str], *, split: str) -> ArrayData:
         split: ``"train"`` (50,000 images in the published file) or ``"test"`` (10,000).
 
     Returns:
-        Images of shape (N, 3, 32, 32) in [0, 1] with fine labels in [0, 100), named ``cifar-100``.
+        Images of shape (N, 3, 32, 32) in [0, 1] with fine labels in [0, 100), named ``cifar-100``;
+        class names where their file is there.
 
     Raises:
         ValueError: as :func:`cifar10`.
@@ -119,7 +126,22 @@ def _read(form: _Format, folder: str | os.PathLike[str], split: str) -> ArrayDat
     records = np.concatenate([_records(place / name, form) for name in names])
     images = records[:, -_IMAGE_BYTES:].reshape(-1, 3, 32, 32) / np.float32(255)
     labels = records[:, -_IMAGE_BYTES - 1].astype(np.int64)
-    return ArrayData(form.name, images, labels, form.num_classes[-1])
+    return ArrayData(form.name, images, labels, form.num_classes[-1], _class_names(place, form))
+
+
+def _class_names(place: Path, form: _Format) -> tuple[str, ...] | None:
+    """The names in the folder, or None where there are none."""
+    path = place / form.class_names
+    if not os.path.exists(path):
+        return None
+    with open_file(path) as handle:
+        names = handle.read().decode("utf-8", "replace").split()
+    if len(names) != form.num_classes[-1]:
+        raise ValueError(
+            f"{quoted(path)} is damaged or no file of {form.name}: it has {len(names)} names, "
+            f"wanted are {form.num_classes[-1]}; {_remedy(form)}"
+        )
+    return tuple(names)
 
 
 def _folder_with(names: tuple[str, ...], form: _Format, folder: Path) -> Path:

@@ -9,7 +9,9 @@ from jaxtyping import Float32
 
 from bbnn_uq.data.arrays import ArrayData
 
-__all__ = ["digits_subset", "noise", "photo_patches"]
+__all__ = ["DIGIT_NAMES", "digits_subset", "noise", "photo_patches"]
+
+DIGIT_NAMES = tuple(map(str, range(10)))
 
 _SEED = 0
 _NUM_OOD_INPUTS = 1000
@@ -51,7 +53,8 @@ def digits_subset(name: str, classes: range, num_classes: int, *, split: str) ->
     rows = np.asarray(train if split == "train" else test)
     rows = rows[np.isin(labels[rows], classes)]
     x = (pixels[rows] / 16.0).reshape(-1, 1, 8, 8).astype(np.float32)
-    return ArrayData(name, x, labels[rows].astype(np.int64), num_classes)
+    y = labels[rows].astype(np.int64)
+    return ArrayData(name, x, y, num_classes, DIGIT_NAMES[:num_classes])
 
 
 def photo_patches(

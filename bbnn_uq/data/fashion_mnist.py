@@ -46,6 +46,18 @@ _FILES = {
         ),
     ),
 }
+_CLASS_NAMES = (
+    "T-shirt/top",
+    "Trouser",
+    "Pullover",
+    "Dress",
+    "Coat",
+    "Sandal",
+    "Shirt",
+    "Sneaker",
+    "Bag",
+    "Ankle boot",
+)
 _DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _URL = "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/"
 _TIMEOUT = 30.0  # seconds without an answer
@@ -74,7 +86,7 @@ def fashion_mnist(split: str) -> ArrayData:
     """
     images, labels = (parse_idx(_content(file), file.name) for file in _FILES[split])
     x = images[:, None] / np.float32(255)
-    return ArrayData("fashion-mnist", x, labels.astype(np.int64), 10)
+    return ArrayData("fashion-mnist", x, labels.astype(np.int64), 10, _CLASS_NAMES)
 
 
 def _cache_folder() -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bbnn_uq.data.arrays import ArrayData, quoted
+from bbnn_uq.data.embedded import DIGIT_NAMES
 
 __all__ = ["mnist_5k"]
 
@@ -47,4 +48,5 @@ def mnist_5k() -> ArrayData:
             f"pip install --force-reinstall {_PACKAGE}"
         )
     pixels = rows[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28)
-    return ArrayData("mnist-5k", pixels / np.float32(255), rows[:, -1].copy(), 10)
+    x = pixels / np.float32(255)
+    return ArrayData("mnist-5k", x, rows[:, -1].copy(), 10, DIGIT_NAMES)

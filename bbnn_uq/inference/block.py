@@ -18,7 +18,8 @@ from bbnn_uq.inference.settings import Options, Settings
 from bbnn_uq.inputs import outputs_of
 from bbnn_uq.likelihoods import Classification, Gaussian, Likelihood
 from bbnn_uq.posterior import Posterior
-from bbnn_uq.predictive import Predictive, PredictiveAccumulator
+from bbnn_uq.predictive import Predictive
+from bbnn_uq.predictive_sums import PredictiveAccumulator
 from bbnn_uq.regression import RegressionAccumulator, RegressionPredictive
 
 __all__ = ["MOST_SAMPLES", "Block", "Job", "warn_if_not_covered"]
@@ -127,7 +128,7 @@ class Block:
                 # Adding up takes as long for one row as for many.
                 if own.stop - own.start > rows or _num_rows(pending) >= TOGETHER:
                     self._add_up(where, pending)
-            self._job.advance(len(group) * self._job.shard.count, "")
+            self._job.advance(len(group) * (own.stop - own.start) * self._job.shard.count, "")
         if pending:
             self._add_up(own, pending)
 

@@ -99,7 +99,7 @@ class Engine:
 
     def _measured(self) -> Workload:
         x = self._probe.expand(PROBED_ROWS, *self._probe.shape[1:])
-        peak, self._num_outputs = forward_bytes(self.architecture, self._meta_state(), x)
+        peak, self.num_outputs = forward_bytes(self.architecture, self._meta_state(), x)
         work = workload_of(self.architecture, per_row=-(-peak // PROBED_ROWS))
         if self._is_local:
             # Means and variances of each member, what it takes to compute them, and two products.
@@ -156,7 +156,7 @@ class Engine:
 
     def plan(self, stream: InputStream, options: Options) -> Plan:
         """How these inputs are going to be run."""
-        one, temperatures = self._num_outputs, {1.0, *options.score_temperatures}
+        one, temperatures = self.num_outputs, {1.0, *options.score_temperatures}
         columns = 8 * network_sums.num_columns(one, len(temperatures))
         # A block's normalised copy is float32 or float64; results are made of the sums.
         per_input = stream.bytes_each() + 8 * self._probe.numel()
@@ -185,20 +185,35 @@ class Engine:
         options: Options,
         *,
         shard: Shard | None = None,
-        progress: bool = False,
+        progress: bool | str = False,
+        start: int = 0,
+        most: int | None = None,
     ) -> Iterator[Predictive | RegressionPredictive]:
-        """The predictives of blocks of inputs, in their order; mostly a single one."""
+        """The predictives of blocks of inputs, in their order; mostly a single one.
+
+        Args:
+            stream: the inputs.
+            options: what to find out about them.
+            shard: this process's place among others.
+            progress: whether to show a bar, or its title.
+            start: the first input to predict, where the stream can be read from anywhere.
+            most: inputs of a block, where the plan's are more.
+        """
         plan = self.plan(stream, options)
+        if most is not None and most < plan.block:
+            plan = replace(plan, block=most, rows=min(plan.rows, most))
         count = self.settings.num_samples
         if count is None and (stream.length is None or plan.block < stream.length):
             raise ValueError(
                 f"num_samples='auto' needs all inputs in memory, and memory_budget holds "
                 f"{plan.block:,} at a time; allow more memory, or name a number of networks"
             )
-        blocks = None if stream.length is None else -(-stream.length // plan.block)
-        total = None if blocks is None or count is None else blocks * count
-        first = 0
-        with progress_bar("drawing networks", total or MOST_SAMPLES, enabled=progress) as advance:
+        total = None if stream.length is None else stream.length * (count or MOST_SAMPLES)
+        title, done = progress if isinstance(progress, str) else "predicting", start * (count or 0)
+        first = start
+        with progress_bar(
+            title, total, enabled=bool(progress), unit="inputs × networks", done=done
+        ) as advance:
             job = Job(
                 self.settings,
                 options,
@@ -210,7 +225,7 @@ class Engine:
                 self.architecture.precision,
                 advance,
             )
-            for block in stream.blocks(plan.block):
+            for block in stream.blocks(plan.block, start):
                 x = normalise(block, self.posterior.metadata.get("normalisation"))
                 yield Block(job, x, first).run()
                 first += len(block)

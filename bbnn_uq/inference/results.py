@@ -13,7 +13,7 @@ from bbnn_uq.npz_file import GrowingNpz, map_npz
 from bbnn_uq.predictive import Predictive
 from bbnn_uq.regression import RegressionPredictive
 
-__all__ = ["collected"]
+__all__ = ["collected", "input_axis"]
 
 _Result = Predictive | RegressionPredictive
 
@@ -38,17 +38,17 @@ def collected(blocks: Iterator[_Result], out: str | os.PathLike[str] | None) -> 
     all_blocks = [first, *rest]
     parts = [each.to_arrays() for each in all_blocks]
     whole = {
-        key: np.concatenate([part[key] for part in parts], axis=_axis(key))
+        key: np.concatenate([part[key] for part in parts], axis=input_axis(key))
         for key in parts[0]
-        if _axis(key) is not None
+        if input_axis(key) is not None
     }
-    whole |= {key: parts[0][key] for key in parts[0] if _axis(key) is None}
+    whole |= {key: parts[0][key] for key in parts[0] if input_axis(key) is None}
     return type(first).from_arrays(whole, _about(all_blocks))
 
 
 def _on_disk(first: _Result, rest: Iterator[_Result], out: str | os.PathLike[str]) -> _Result:
     kind = type(first)
-    if any(_axis(key) != 0 for key in first.to_arrays()):
+    if any(input_axis(key) != 0 for key in first.to_arrays()):
         raise ValueError("out cannot be had with keep_samples or num_groups; leave one of them out")
     with GrowingNpz(out) as file:
         seconds = 0.0
@@ -69,7 +69,7 @@ def _about(blocks: list[_Result]) -> dict[str, Any]:
     return about | {"metadata": about["metadata"] | {"seconds": seconds}}
 
 
-def _axis(key: str) -> int | None:
+def input_axis(key: str) -> int | None:
     """The axis of the inputs in an array of a predictive; None where there is none."""
     if key == "groups/num_networks":
         return None

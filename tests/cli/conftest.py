@@ -2,12 +2,11 @@
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 from cli_cases import TRAIN, save_data
-from matplotlib.figure import Figure
 
+from bbnn_uq import pages, report
 from bbnn_uq.cli import main
 
 
@@ -26,8 +25,10 @@ def _plain_terminal(monkeypatch):
 
 @pytest.fixture
 def undrawn(monkeypatch):
-    """Figures are empty files: rendering them is most of a small report's time."""
-    monkeypatch.setattr(Figure, "savefig", lambda _, path, **__: Path(path).write_bytes(b""))
+    """No figures, an empty page and few resamples: most of a small report's time."""
+    monkeypatch.setattr(report, "NUM_RESAMPLES", 50)
+    monkeypatch.setattr(report, "draw_figures", lambda *_, **__: None)
+    monkeypatch.setattr(pages, "report_page", lambda **_: "")
 
 
 @pytest.fixture
@@ -72,19 +73,44 @@ def here(trained, tmp_path, monkeypatch):
 @pytest.fixture
 def ood(run):
     """Run ``ood`` with small defaults; keywords change them, None takes one away."""
+    return with_defaults(
+        run,
+        "ood",
+        posterior="run/posterior.safetensors",
+        id="data.npz",
+        ood="far.npz",
+        scores="entropy,mutual_information@3",
+        samples="4",
+        device="cpu",
+        out="report",
+    )
 
+
+@pytest.fixture
+def predict(run):
+    """Run ``predict`` likewise."""
+    return with_defaults(
+        run,
+        "predict",
+        posterior="run/posterior.safetensors",
+        data="data.npz",
+        scores="entropy,mutual_information@3",
+        samples="4",
+        device="cpu",
+        out="predicted.npz",
+    )
+
+
+@pytest.fixture
+def evaluate(run):
+    """Run ``evaluate`` likewise."""
+    return with_defaults(run, "evaluate", predictions="id.npz", out="report")
+
+
+def with_defaults(run, command, **defaults):
     def call(**changes):
-        options = {
-            "posterior": "run/posterior.safetensors",
-            "id": "data.npz",
-            "ood": "far.npz",
-            "scores": "entropy,mutual_information@3",
-            "samples": "4",
-            "device": "cpu",
-            "out": "report",
-        } | changes
-        arguments = ["ood"]
-        for name, value in options.items():
+        arguments = [command]
+        for name, value in (defaults | changes).items():
             for each in value if isinstance(value, list) else [value]:
                 if each is True:
                     arguments += [f"--{name.replace('_', '-')}"]

@@ -14,6 +14,7 @@ from cli_cases import TRAIN, snapshot
 
 from bbnn_uq import load
 from bbnn_uq.cli.gates import Gate, parse_gate
+from bbnn_uq.inference import parts
 from bbnn_uq.posterior import PosteriorMixture
 
 pytestmark = pytest.mark.usefixtures("undrawn")
@@ -80,9 +81,17 @@ def test_the_mode_is_one_network_without_a_comparison(here, ood):
     assert report["mode"] is None
 
 
-def test_a_set_against_itself_cannot_be_told_apart(here, ood):
-    assert ood(ood="data.npz", quiet=True).status == 0
-    assert report_of()["ood"]["data"]["scores"]["entropy"]["auroc"]["value"] == 0.5
+@pytest.mark.filterwarnings("default:sums by group of networks")
+def test_too_many_inputs_for_errors_over_networks_are_said_so(here, ood, monkeypatch):
+    assert ood(samples="8", quiet=True).status == 0
+    assert report_of()["id"]["nll"]["mc_error"] > 0
+    monkeypatch.setattr(parts, "LARGE_BYTES", 1000)
+    outcome = ood(samples="8", out="large", quiet=True)
+    assert outcome.err.startswith("bbnn-uq: warning: sums by group of networks for 100 inputs")
+    assert outcome.err.count("\n") == 1
+    few, many = report_of(), report_of("large")
+    assert many["id"]["nll"]["mc_error"] is None
+    assert many["id"]["nll"]["value"] == pytest.approx(few["id"]["nll"]["value"], rel=1e-12)
 
 
 def test_constant_training_data_can_be_evaluated_against_noise(here, run, ood):

@@ -6,6 +6,7 @@ import torch
 from cli_cases import snapshot
 
 from bbnn_uq import BernoulliPosterior, load
+from bbnn_uq.inference.engine import Engine
 
 
 def check(outcome, before, folder, *fragments):
@@ -23,7 +24,7 @@ def check(outcome, before, folder, *fragments):
 
 OOD_FAULTS = {
     "missing posterior": ({"posterior": "none.safetensors"}, "does not exist", "bbnn-uq train"),
-    "posterior is a folder": ({"posterior": "run"}, "'run'"),
+    "posterior is a folder": ({"posterior": "run"}, "is a folder", "run/posterior.safetensors"),
     "posterior is no safetensors": ({"posterior": "data.npz"}, "not a readable safetensors"),
     "unknown ID name": ({"id": "digts"}, "did you mean 'digits'", ".npz"),
     "unknown OOD name": ({"ood": "photo_patches"}, "did you mean 'photo-patches'"),
@@ -37,8 +38,12 @@ OOD_FAULTS = {
     "no archive": ({"ood": "text.npz"}, "damaged or is no .npz", "np.savez"),
     "ID without labels": ({"id": "unlabelled.npz"}, "no labels", "accuracy"),
     "noise as ID": ({"id": "noise"}, "--id 'noise' has no labels"),
-    "labels of other classes": ({"id": "high-labels.npz"}, "labels must lie in [0, 2)"),
+    "labels of other classes": ({"id": "high-labels.npz"}, "'high-labels.npz' must lie in [0, 2)"),
+    "OOD is the ID set": ({"ood": "data.npz"}, "same inputs as --id 'data.npz'", "name another"),
     "two OOD sets of one name": ({"ood": ["noise", "noise"]}, "two sets called 'noise'", "rename"),
+    "unknown corruption": ({"ood": "digits+blurr@3"}, "did you mean 'blur'"),
+    "no bins": ({"bins": "0"}, "bins must be at least 1"),
+    "full level": ({"level": "1"}, "level must lie strictly between 0 and 1"),
     "no samples": ({"samples": "0"}, "num_samples must be at least 1, got 0"),
     "negative samples": ({"samples": "-3"}, "num_samples must be at least 1, got -3"),
     "samples in words": ({"samples": "many"}, "--samples", "try --help"),
@@ -141,6 +146,8 @@ TRAIN_FAULTS = {
         "prior must hold",
         "same architecture",
     ),
+    "input shape in words": ({"input-shape": "small"}, "sizes joined by x", "3x32x32"),
+    "input shape of other data": ({"input-shape": "1x8x8"}, "(1, 8, 8)", "(5,)"),
     "out is a file": ({"out": "file"}, "cannot create the folder", "another place"),
     "missing module": ({"model": "no_such:factory"}, "--model no_such:factory", "reachable"),
 }
@@ -173,9 +180,16 @@ def test_demo_fails_before_it_trains(arguments, here, run):
     ("arguments", "fragment"),
     [
         (["tran"], "Did you mean 'train'?"),
+        (["odo"], "Did you mean 'ood'?"),
+        (["predct"], "Did you mean 'predict'"),
+        (["ood", "--smaples", "3"], "--samples"),
+        (["evaluate"], "Missing option '--predictions'"),
+        (["predict", "--data", "digits"], "Missing option '--posterior'"),
         (["--verbose"], "--verbose"),
         (["inspect"], "Missing argument"),
         (["inspect", "none.safetensors"], "does not exist"),
+        (["inspect", "run"], "name 'run/posterior.safetensors'"),
+        (["inspect", "."], "name a file that train wrote"),
         (["train", "--data"], "--data"),
     ],
 )
@@ -216,6 +230,6 @@ def test_an_error_inside_torch_is_one_line(here, ood, monkeypatch):
     def fail(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate")
 
-    monkeypatch.setattr("bbnn_uq.cli.evaluation.predict", fail)
+    monkeypatch.setattr(Engine, "run", fail)
     before = snapshot(here)
     check(ood(), before, here, "CUDA out of memory. Tried to allocate", "memory")

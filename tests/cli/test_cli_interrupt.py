@@ -13,7 +13,8 @@ from cli_cases import TRAIN, snapshot
 from matplotlib.figure import Figure
 
 from bbnn_uq.checkpoint import load_checkpoint
-from bbnn_uq.cli import evaluation, training
+from bbnn_uq.cli import training
+from bbnn_uq.inference.engine import Engine
 
 
 def interrupt_at(call, count):
@@ -29,11 +30,27 @@ def interrupt_at(call, count):
     return counted
 
 
+HINT = "what was done is kept; add --resume to the same command to go on from there"
+
+
 def check(outcome, before, folder):
     assert outcome.status == 130
     assert outcome.out == ""
     assert outcome.err == "bbnn-uq: interrupted\n"
     assert snapshot(folder) == before
+
+
+def check_kept(outcome, before, folder):
+    """The same, but for the parts of predictions, which --resume goes on from."""
+    assert outcome.status == 130
+    assert outcome.out == ""
+    assert outcome.err == f"bbnn-uq: interrupted; {HINT}\n"
+    after = snapshot(folder)
+    state = {name for name in after if name.startswith("report/.run")}
+    assert "report/.run/run.json" in state
+    assert {n: v for n, v in after.items() if n not in state and n != "report"} == {
+        n: v for n, v in before.items() if n != "report"
+    }
 
 
 def test_interrupt_before_the_first_checkpoint(here, run, monkeypatch):
@@ -55,9 +72,12 @@ def test_interrupt_leaves_an_earlier_posterior(here, run, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_interrupt_between_predictions(count, here, ood, monkeypatch):
-    monkeypatch.setattr(evaluation, "predict", interrupt_at(evaluation.predict, count))
+    monkeypatch.setattr(Engine, "run", interrupt_at(Engine.run, count))
     before = snapshot(here)
-    check(ood(), before, here)
+    if count == 1:  # nothing was finished, so nothing is left
+        check(ood(), before, here)
+    else:
+        check_kept(ood(), before, here)
 
 
 @pytest.mark.parametrize("count", [1, 3])
@@ -65,17 +85,17 @@ def test_interrupt_while_figures_are_drawn_leaves_the_earlier_report(count, here
     assert ood(quiet=True).status == 0
     before = snapshot(here)
     monkeypatch.setattr(Figure, "savefig", interrupt_at(Figure.savefig, count))
-    check(ood(samples="3"), before, here)
+    check_kept(ood(samples="3"), before, here)
 
 
-def test_interrupt_while_scores_are_written_leaves_no_folder(here, ood, monkeypatch):
+def test_interrupt_while_scores_are_written_leaves_no_report(here, ood, monkeypatch):
     def half(file, **_):
         file.write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(np, "savez", half)
     before = snapshot(here)
-    check(ood(out="new/folder"), before, here)
+    check_kept(ood(), before, here)
 
 
 def test_a_full_disk_leaves_the_earlier_report(here, ood, monkeypatch):
@@ -90,8 +110,13 @@ def test_a_full_disk_leaves_the_earlier_report(here, ood, monkeypatch):
     assert outcome.status == 2
     assert outcome.err.startswith("bbnn-uq: error: cannot use")
     assert "No space left on device" in outcome.err
+    assert HINT in outcome.err
     assert outcome.err.count("\n") == 1
-    assert snapshot(here) == before
+    after = snapshot(here)
+    assert {name: after[name] for name in before} == before
+    monkeypatch.undo()
+    os.chdir(here)
+    assert ood(samples="3", resume=True, quiet=True).status == 0
 
 
 def test_a_signal_stops_a_process_that_trains(here):
@@ -120,7 +145,7 @@ def test_a_signal_stops_a_process_that_trains(here):
         out, err = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert (process.returncode, out, err) == (130, "", "bbnn-uq: interrupted\n")
+    assert (process.returncode, out, err) == (130, "", f"bbnn-uq: interrupted; {HINT}\n")
     left = [file for file in (here / "new").rglob("*") if file.is_file()]
     assert left == [checkpoint]
     assert load_checkpoint(left[0])["history"]

@@ -6,6 +6,10 @@ import sys
 
 import pytest
 
+import bbnn_uq
+from bbnn_uq.cli import app
+
+COMMANDS = [command.name or command.callback.__name__ for command in app.registered_commands]
 HEAVY = ("torch", "matplotlib", "seaborn", "sklearn", "scipy", "numpy", "pandas")
 
 
@@ -26,14 +30,17 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 def test_help_loads_nothing_heavy():
-    code = """
+    code = (
+        f"COMMANDS = {COMMANDS}"
+        + """
 from bbnn_uq.cli import main
-for arguments in (["--help"], *([c, "--help"] for c in ("demo", "train", "ood", "inspect"))):
+for arguments in (["--help"], ["--version"], *([c, "--help"] for c in COMMANDS)):
     try:
         main(arguments)
     except SystemExit as stopped:
         assert not stopped.code
 """
+    )
     loaded = loaded_after(code)
     assert "typer" in loaded
     assert not loaded & set(HEAVY)
@@ -52,12 +59,22 @@ except SystemExit as stopped:
     assert not loaded & {"matplotlib", "seaborn", "pandas"}
 
 
-@pytest.mark.parametrize("command", ["demo", "train", "ood", "inspect"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_shows_an_example_that_begins_with_its_name(command, run):
     outcome = run(command, "--help")
     assert outcome.status == 0
     assert f"Example: bbnn-uq {command} " in " ".join(outcome.out.split())
     assert max(len(line) for line in outcome.out.splitlines()) <= 80
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_cuts_nothing_off(command, run):
+    assert "…" not in run(command, "--help").out.replace("cuda, …", "")
+
+
+def test_the_version_is_the_packages(run):
+    outcome = run("--version")
+    assert (outcome.status, outcome.out) == (0, f"bbnn-uq {bbnn_uq.__version__}\n")
 
 
 def test_the_module_is_the_command():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from cli_cases import TRAIN, snapshot
+from PIL import Image
 
 import bbnn_uq
 from bbnn_uq import PosteriorMixture
@@ -108,6 +109,30 @@ def test_members_differ_in_their_seeds_and_make_a_mixture(here, run, ood):
     outcome = ood(posterior="two/posterior.safetensors", out="evaluated", quiet=True)
     assert (outcome.status, outcome.err) == (0, "")
     assert run("inspect", "two/posterior.safetensors").status == 0
+
+
+def test_a_folder_of_images_is_trained_on_and_evaluated(here, run, ood):
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 9), ("test", 5)):
+        for name, bright in (("day", 200), ("night", 30)):
+            folder = here / "photos" / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                pixels = generator.integers(bright - 30, bright + 30, (12, 10), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{k}.png")
+    options = [item for item in TRAIN if item not in ("--model", "mlp:8x1")]
+    outcome = run("train", "--data", "photos", "--input-shape", "1x6x6", *options, "--out", "new")
+    assert (outcome.status, outcome.err) == (0, "")
+    about = json.loads((here / "new" / "config.json").read_text(encoding="utf-8"))
+    assert about["architecture"]["input_shape"] == [1, 6, 6]
+    assert about["data"]["num_inputs"] == 18
+    sets = {"id": "photos", "ood": ["photos+contrast@5", "photo-patches"]}
+    outcome = ood(posterior="new/posterior.safetensors", json=True, **sets)
+    assert (outcome.status, outcome.err) == (0, "")
+    report = json.loads(outcome.out)
+    assert [entry["name"] for entry in report["per_class"]] == ["day", "night"]
+    assert [entry["n"] for entry in report["per_class"]] == [5, 5]
+    assert list(report["ood"]) == ["photos+contrast@5", "photo-patches"]
 
 
 def test_no_members_are_refused(here, run):

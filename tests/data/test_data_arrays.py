@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bbnn_uq.data import ArrayData, load_data
-from bbnn_uq.data.arrays import read_npz
+from bbnn_uq.data.npz import read_npz
 
 
 @pytest.fixture
@@ -180,12 +180,12 @@ def test_object_arrays_are_never_unpickled(path: Path, key: str) -> None:
 @pytest.mark.parametrize(
     ("x", "part"),
     [
-        (np.array([["a", "b"]]), "x .* has dtype <U1; save real numbers"),
+        (np.array([["a", "b"]]), "x .* has dtype <U1; give real numbers"),
         (np.array([[1j]]), "x .* has dtype complex128"),
         (np.array([[0]], "datetime64[s]"), "x .* has dtype datetime64"),
         (np.array([[np.nan, np.inf, -np.inf, 0.0]]), "x .* has 3 NaN or infinite values"),
         (np.array([[1e39, -1e39, 1e38]]), "x .* has 2 values too large for float32"),
-        (np.ones(4), r"x .* has shape \(4,\); save it as \(N, \.\.\.\)"),
+        (np.ones(4), r"x .* has shape \(4,\); give it as \(N, \.\.\.\)"),
         (np.float64(1.0), r"x .* has shape \(\)"),
         (np.ones((0, 3)), r"x .* is empty \(shape \(0, 3\)\)"),
         (np.ones((3, 0)), r"x .* is empty \(shape \(3, 0\)\)"),
@@ -201,7 +201,7 @@ def test_unusable_inputs(path: Path, x: np.ndarray, part: str) -> None:
 @pytest.mark.parametrize(
     ("y", "part"),
     [
-        (np.array([0, 1, 1]), r"y .* has shape \(3,\); save it as \(2,\)"),
+        (np.array([0, 1, 1]), r"y .* has shape \(3,\); give it as \(2,\)"),
         (np.array([[0], [1]]), r"y .* has shape \(2, 1\)"),
         (np.array([[0, 1]]), r"y .* has shape \(1, 2\)"),
         (np.array(1), r"y .* has shape \(\)"),

@@ -200,6 +200,20 @@ def test_files_that_are_no_whole_number_of_records(tmp_path: Path, name: str, ch
     assert f"records of {3072 + len(LABELS[name])};" in message
 
 
+@SETS
+def test_class_names_where_their_file_is_there(tmp_path: Path, name: str) -> None:
+    (tmp_path / TEST_FILES[name]).write_bytes(record(LABELS[name]))
+    assert READERS[name](tmp_path, split="test").class_names is None
+    count = {"cifar-10": 10, "cifar-100": 100}[name]
+    names = tuple(f"class_{number}" for number in range(count))
+    path = tmp_path / {"cifar-10": "batches.meta.txt", "cifar-100": "fine_label_names.txt"}[name]
+    path.write_text("\n".join(names) + "\n\n")  # the published files end in an empty line
+    assert READERS[name](tmp_path, split="test").class_names == names
+    path.write_text("\n".join(names[1:]))
+    message = message_of(name, tmp_path)
+    assert f"{str(path)!r} is damaged or no file of {name}: it has {count - 1} names" in message
+
+
 def test_a_training_file_that_is_damaged_is_named(tmp_path: Path) -> None:
     write_train(tmp_path, "cifar-10")
     (tmp_path / "data_batch_5.bin").write_bytes(record([3])[:3000])

@@ -59,6 +59,7 @@ def test_the_file_becomes_images_and_labels(package: Path) -> None:
     assert data.y is not None
     assert data.y.dtype == np.int64
     np.testing.assert_array_equal(data.y, rows[:, -1])
+    assert data.class_names == tuple("0123456789")
 
 
 @pytest.mark.parametrize(

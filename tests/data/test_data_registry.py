@@ -7,13 +7,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bbnn_uq.data import data_names, load_data
+from bbnn_uq.data import data_names, load_data, set_name
 
+BUILT_IN = (
+    "digits",
+    "digits-low",
+    "digits-high",
+    "photo-patches",
+    "noise",
+    "fashion-mnist",
+    "mnist-5k",
+)
 EMBEDDED = ("digits", "digits-low", "digits-high", "photo-patches", "noise")
 
 
 def test_names() -> None:
-    assert data_names() == (*EMBEDDED, "fashion-mnist", "mnist-5k")
+    assert data_names() == (
+        *EMBEDDED,
+        "fashion-mnist",
+        "mnist-5k",
+        "cifar-10:FOLDER",
+        "cifar-100:FOLDER",
+        "svhn:FOLDER",
+    )
     for name in EMBEDDED:
         assert load_data(name, split="test").name == name
 
@@ -37,10 +53,103 @@ def test_unknown_name_hints_at_the_nearest(name: str, nearest: str) -> None:
     assert ".npz" in message
 
 
-@pytest.mark.parametrize("name", ["", "data.npy", Path("folder") / "digits"])
-def test_what_is_neither_name_nor_npz(name: str | Path) -> None:
-    with pytest.raises(ValueError, match=r"must end in \.npz"):
-        load_data(name, split="test")
+@pytest.mark.parametrize("name", ["", "data.npy", "a/b", Path("folder") / "digits", Path("digits")])
+def test_what_is_neither_name_nor_place(name: str | Path) -> None:
+    for function in (lambda: load_data(name, split="test"), lambda: set_name(name)):
+        with pytest.raises(ValueError, match=r"must end in \.npz"):
+            function()
+
+
+def test_a_file_of_another_kind(tmp_path: Path) -> None:
+    path = tmp_path / "data.csv"
+    path.write_text("1,2")
+    with pytest.raises(ValueError, match=r"data\.csv' is a file .*must end in \.npz"):
+        load_data(path, split="test")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name"),
+    [
+        ("digits-low", "digits-low"),
+        ("fashion-mnist+blur@3", "fashion-mnist+blur@3"),
+        ("fashion-mnist+blur@3+noise@1", "fashion-mnist+blur@3+noise@1"),
+        ("noise+noise@5", "noise+noise@5"),
+        ("cifar-10:/data/a+b", "cifar-10"),
+        ("cifar-100:data+contrast@2", "cifar-100+contrast@2"),
+        ("svhn:~", "svhn"),
+        ("runs/mine.npz", "mine"),
+        (Path("runs/a+noise@2.npz"), "a+noise@2"),
+        ("runs/a+noise.npz+rotation@1", "a+noise+rotation@1"),
+        ("lab.sets:near_ood", "near_ood"),
+        ("sets:f+noise@1", "f+noise@1"),
+    ],
+)
+def test_names_without_reading(spec: str | Path, name: str) -> None:
+    assert set_name(spec) == name
+
+
+def test_names_of_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("digits", "a+b@2/c", "svhn"):
+        (tmp_path / folder).mkdir(parents=True)
+    assert set_name("digits") == set_name("./digits") == set_name(Path("digits")) == "digits"
+    assert len(load_data("digits", split="test").x) == 599
+    for place in ("./digits", Path("digits")):
+        with pytest.raises(ValueError, match="holds no images"):
+            load_data(place, split="test")
+    assert set_name("a+b@2/c") == set_name("a+b@2/c/") == "c"
+    assert set_name("a+b@2/c+blur@1") == set_name(Path("a+b@2/c+blur@1")) == "c+blur@1"
+    assert set_name(".") == tmp_path.name
+
+
+@pytest.mark.parametrize(
+    ("spec", "part"),
+    [
+        ("digits+blurr@3", "kind of corruption must be one of .*; did you mean 'blur'"),
+        ("digits+blur@6", "severity must be an integer from 1 to 5, got 6"),
+        ("digits+blur@0", "severity must be at least 1, got 0"),
+        ("digits+blur@-1", "severity must be an integer from 1 to 5, got '-1'"),
+        ("digits+blur@1.5", "severity must be an integer from 1 to 5, got '1.5'"),
+        ("digits+blur@", "severity must be an integer from 1 to 5, got ''"),
+        ("digits+blur", r"digits\+blur lacks the severity of blur; write \+blur@1 "),
+        ("digits+noise+blur@1", r"lacks the severity of noise"),
+        ("digitss+blur@1", "name must be one of .* mean 'digits'"),
+        ("cifar-10", "cifar-10 is read from a folder of yours; write cifar-10:FOLDER, where"),
+        ("svhn:", "svhn is read from a folder of yours; write svhn:FOLDER"),
+        ("cifar10", "mean 'cifar-10:FOLDER'"),
+        ("cifar10:/data", "mean 'cifar-10:FOLDER'"),
+        ("shvn:./data", "mean 'svhn:FOLDER'"),
+    ],
+)
+def test_specs_that_say_nothing(spec: str, part: str) -> None:
+    for function in (lambda: load_data(spec, split="test"), lambda: set_name(spec)):
+        with pytest.raises(ValueError, match=part) as caught:
+            function()
+        assert "\n" not in str(caught.value)
+
+
+def test_sets_in_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "test_batch.bin").write_bytes(bytes([3]) + bytes(3072))
+    (tmp_path / "test.bin").write_bytes(bytes([3, 40]) + bytes(3072))
+    for name, label in (("cifar-10", 3), ("cifar-100", 40)):
+        for place in (str(tmp_path), "~"):
+            data = load_data(f"{name}:{place}", split="test")
+            assert data.y is not None
+            assert (data.name, data.y.tolist()) == (name, [label])
+    with pytest.raises(ValueError, match=r"cifar-10:.* has inputs of shape \(3, 32, 32\)"):
+        load_data(f"cifar-10:{tmp_path}", split="test", input_shape=(1, 8, 8))
+    with pytest.raises(ValueError, match="lacks data_batch_1"):
+        load_data(f"cifar-10:{tmp_path}", split="train")
+
+
+def test_class_names_of_built_in_sets() -> None:
+    for name, count in (("digits", 10), ("digits-low", 8), ("digits-high", 10)):
+        data = load_data(name, split="test")
+        assert data.class_names == tuple("0123456789"[:count])
+        assert data.num_classes == count
+    for name in ("noise", "photo-patches"):
+        assert load_data(name, split="test").class_names is None
 
 
 @pytest.mark.parametrize("name", ["digits", "file.npz"])
@@ -105,7 +214,7 @@ def test_value_range_leaves_real_data_alone(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_shape(shape: tuple, error: type[Exception], part: str) -> None:
-    for name in data_names():
+    for name in BUILT_IN:
         with pytest.raises(error, match=part):
             load_data(name, split="test", input_shape=shape)
 
@@ -125,7 +234,7 @@ def test_bad_input_shape(shape: tuple, error: type[Exception], part: str) -> Non
     ],
 )
 def test_bad_value_range(ends: tuple, error: type[Exception], part: str) -> None:
-    for name in data_names():
+    for name in BUILT_IN:
         with pytest.raises(error, match=part):
             load_data(name, split="test", value_range=ends)
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from bbnn_uq.cli.app import app
-from bbnn_uq.cli.options import DEMO_SCORES, REPORT_FILES, BatchSize, Json, Out, Quiet, Seed
+from bbnn_uq.cli.options import (
+    DEMO_SCORES,
+    REPORT_FILES,
+    BatchSize,
+    Json,
+    Out,
+    Quiet,
+    Seed,
+    score_names,
+)
 from bbnn_uq.cli.printing import print_report, print_written
 
 __all__ = ["demo"]
@@ -20,7 +30,7 @@ def demo(
     quiet: Quiet = False,
 ) -> None:
     """Train on embedded digits, draw networks, evaluate against near and far OOD data."""
-    from bbnn_uq.cli.evaluation import evaluate_posterior
+    from bbnn_uq.cli.evaluation import evaluate_posterior, load_sets
     from bbnn_uq.cli.running import one_thread, output_folder
     from bbnn_uq.cli.training import train_posterior
     from bbnn_uq.data import load_data
@@ -41,16 +51,19 @@ def demo(
             device="cpu",
             progress=not quiet,
         )
-        report = evaluate_posterior(
-            model,
-            posterior,
-            id_data="digits-low",
-            ood_data=["digits-high", "photo-patches"],
-            scores=DEMO_SCORES.split(","),
-            device="cpu",
-            batch_size=batch_size,
-            progress=not quiet,
-        )
-        report.save(folder)
+        inside, outside = load_sets(posterior, "digits-low", ["digits-high", "photo-patches"])
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".run.") as state:
+            report = evaluate_posterior(
+                model,
+                posterior,
+                inside,
+                outside,
+                scores=score_names(DEMO_SCORES),
+                state=Path(state),
+                device="cpu",
+                batch_size=batch_size,
+                progress=not quiet,
+            )
+            report.save(folder)
         print_report(report, as_json, quiet)
         print_written(folder, f"posterior.safetensors and {REPORT_FILES}", as_json or quiet)

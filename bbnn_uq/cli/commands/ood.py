@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,16 +9,26 @@ import typer
 from bbnn_uq.cli.app import app
 from bbnn_uq.cli.gates import parse_gate, report_gates
 from bbnn_uq.cli.options import (
+    DATA_FORMS,
     DEMO_SCORES,
     REPORT_FILES,
     BatchSize,
+    Bins,
     Device,
     Gates,
     Json,
+    Level,
+    Method,
     Model,
     Out,
+    Posterior,
+    Precision,
     Quiet,
+    Resume,
+    Samples,
+    Scores,
     Seed,
+    score_names,
 )
 from bbnn_uq.cli.printing import print_report, print_written
 
@@ -31,58 +40,74 @@ __all__ = ["ood"]
     "--ood noise --gate 'ood.noise.entropy.auroc>=0.9' --out runs/noise"
 )
 def ood(
-    posterior: Annotated[Path, typer.Option(help="File that train wrote.")],
-    id_data: Annotated[str, typer.Option("--id", help="In-distribution data set, with labels.")],
-    ood_data: Annotated[list[str], typer.Option("--ood", help="OOD data set; may be repeated.")],
+    posterior: Posterior,
+    id_data: Annotated[
+        str, typer.Option("--id", help=f"In-distribution data, with labels: {DATA_FORMS}.")
+    ],
+    ood_data: Annotated[
+        list[str], typer.Option("--ood", help="OOD data, named as --id. Repeatable.")
+    ],
     out: Out,
-    scores: Annotated[
-        str, typer.Option(help="Comma-separated; NAME@T takes the score at logits / T.")
-    ] = DEMO_SCORES,
+    scores: Scores = DEMO_SCORES,
     gate: Gates = None,
     model: Model = None,
-    samples: Annotated[int, typer.Option(help="Networks to draw.")] = 32,
+    samples: Samples = 32,
     seed: Seed = 0,
-    method: Annotated[str, typer.Option(help="monte_carlo, local or mode.")] = "monte_carlo",
-    precision: Annotated[
-        str, typer.Option(help="auto, float64, float32, bfloat16 or int8.")
-    ] = "auto",
+    method: Method = "monte_carlo",
+    precision: Precision = "auto",
     device: Device = None,
     batch_size: BatchSize = None,
+    bins: Bins = 15,
+    level: Level = 0.95,
+    resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Evaluate a posterior: accuracy, calibration and OOD detection, with figures."""
-    from bbnn_uq.cli.evaluation import evaluate_posterior
-    from bbnn_uq.cli.models import model_of
-    from bbnn_uq.cli.running import output_folder
-    from bbnn_uq.posterior import load
+    """Evaluate a posterior: accuracy, calibration and OOD detection, with figures.
 
-    fitted = load(posterior)
-    wanted = [score.strip() for score in scores.split(",") if score.strip()]
+    Predictions are kept in parts until the report is written, for --resume.
+    """
+    from bbnn_uq._checks import check_count, check_fraction
+    from bbnn_uq.cli import evaluation
+    from bbnn_uq.cli.models import check_model, model_of
+    from bbnn_uq.cli.run_state import run_state
+    from bbnn_uq.cli.running import load_posterior, output_folder
+    from bbnn_uq.data import set_name
+
+    fitted = load_posterior(posterior)
+    check_model(fitted, model)
+    wanted = score_names(scores)
     conditions = [parse_gate(text) for text in gate or []]
     for condition in conditions:
-        condition.check_name([set_name(name) for name in ood_data], wanted)
-    network = model_of(fitted, model)
+        condition.check_name([set_name(spec) for spec in ood_data], wanted)
+    check_count(bins, "bins")
+    check_fraction(level, "level")
+    inside, outside = evaluation.load_sets(fitted, id_data, ood_data)
+    network = model_of(fitted, model, inside.input_shape)
+    options = {
+        "num_samples": samples,
+        "seed": seed,
+        "method": method,
+        "precision": precision,
+        "device": device,
+        "batch_size": batch_size,
+    }
+    about = evaluation.configuration(fitted, inside, outside, model=model, scores=wanted, **options)
     with output_folder(out) as folder:
-        report = evaluate_posterior(
-            network,
-            fitted,
-            id_data=id_data,
-            ood_data=ood_data,
-            scores=wanted,
-            num_samples=samples,
-            seed=seed,
-            method=method,
-            precision=precision,
-            device=device,
-            batch_size=batch_size,
-            progress=not quiet,
-        )
-        report.save(folder)
+        with run_state(folder, about, resume=resume) as state:
+            report = evaluation.evaluate_posterior(
+                network,
+                fitted,
+                inside,
+                outside,
+                scores=wanted,
+                state=state,
+                progress=not quiet,
+                num_bins=bins,
+                confidence_level=level,
+                **options,
+            )
+            report.save(folder)
         print_report(report, as_json, quiet)
         print_written(folder, REPORT_FILES, as_json or quiet)
     report_gates(conditions, report.to_dict(), quiet)
-
-
-def set_name(name: str) -> str:
-    return Path(name).stem if name.lower().endswith(".npz") else name

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bbnn_uq.cli.app import app
-from bbnn_uq.cli.options import Device, Json, Out, Quiet, Seed
+from bbnn_uq.cli.options import DATA_FORMS, Device, Json, Out, Quiet, Resume, Seed, shape_of
 from bbnn_uq.cli.printing import print_posterior, print_written
 
 __all__ = ["train"]
@@ -18,7 +18,7 @@ __all__ = ["train"]
     epilog="Example: bbnn-uq train --data digits-low --model mlp:128x2 --epochs 50 --out runs/low"
 )
 def train(
-    data: Annotated[str, typer.Option(help="Data set name, or FILE.npz with x and y.")],
+    data: Annotated[str, typer.Option(help=f"Data with labels: {DATA_FORMS}.")],
     out: Out,
     model: Annotated[
         str, typer.Option(help="mlp:256x3, convnet, vgg:0.25, or package.module:factory.")
@@ -41,24 +41,26 @@ def train(
     prior: Annotated[
         Path | None, typer.Option(help="Posterior file of a previous task, as the prior.")
     ] = None,
+    input_shape: Annotated[
+        str | None, typer.Option(help="Shape to give images of a folder, such as 3x32x32.")
+    ] = None,
     seed: Seed = 0,
     device: Device = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue a run that was stopped.")
-    ] = False,
+    resume: Resume = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Train a Bernoulli posterior; write posterior.safetensors, config.json and train.jsonl."""
-    from bbnn_uq.cli.running import output_folder
+    from bbnn_uq.cli.running import load_posterior, output_folder
     from bbnn_uq.cli.training import train_posterior
     from bbnn_uq.data import load_data
-    from bbnn_uq.posterior import PosteriorMixture, load
+    from bbnn_uq.posterior import PosteriorMixture
 
-    previous = None if prior is None else load(prior)
+    previous = None if prior is None else load_posterior(prior)
     if isinstance(previous, PosteriorMixture):
         raise ValueError(f"--prior {str(prior)!r} is a mixture; name the file of one posterior")
-    dataset = load_data(data, split="train")
+    shape = None if input_shape is None else shape_of(input_shape)
+    dataset = load_data(data, split="train", input_shape=shape)
     with output_folder(out) as folder:
         _, posterior = train_posterior(
             dataset,
