@@ -430,6 +430,19 @@ def test_other_inputs_are_not_compared(tmp_path, where):
     assert comparison.findings() == [f"b against a: no test ({reasons[where]})."]
 
 
+def test_what_is_not_comparable_is_not_the_best(tmp_path, runs):
+    folders = {"a": runs / "a" / "0", "b": runs / "b" / "0"}
+    for name, folder in folders.items():
+        shutil.copytree(folder, tmp_path / name)
+        stated(tmp_path / name, "0f")
+    shutil.copytree(folders["b"], tmp_path / "elsewhere")
+    stated(tmp_path / "elsewhere", "1e")
+    comparison = compare([tmp_path / name for name in ("a", "b", "elsewhere")])
+    best = comparison.to_frame().query("metric == 'accuracy'").set_index("method")
+    assert best.value["b"] == best.value["elsewhere"] > best.value["a"]
+    assert best.best.to_dict() == {"a": False, "b": True, "elsewhere": False}
+
+
 def test_labels_decide_where_a_fingerprint_is_missing(tmp_path):
     for seed, name in enumerate("ab"):
         write(tmp_path / name, predicted(seed))
@@ -843,6 +856,8 @@ def test_markdown_shows_the_numbers(pair):
     accuracy = inside[3]
     assert accuracy[1] == "b/0"
     difference = row_of(comparison, "b/0", "accuracy").difference
+    assert accuracy[2] == f"**{row_of(comparison, 'b/0', 'accuracy').value.value:.4f}**"
+    assert "*" not in inside[2][2]
     assert accuracy[3].startswith(f"{difference.value:+.4f} [".replace("-", "−"))
     assert float(accuracy[4].strip("<")) == pytest.approx(difference.p_adjusted, abs=6e-4)
     assert len(near) == len(far) == 2 + 2 * 2 + 2

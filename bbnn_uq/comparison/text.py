@@ -101,7 +101,8 @@ def best_of(rows: Sequence[Row]) -> list[bool]:
 
     def key(row: Row) -> tuple[str | None, ...]:
         score = row.score if row.choice == "named" else None
-        return row.kind, row.dataset, row.choice, score, row.metric
+        # An ID set has the name of its file, which may differ where the inputs do not.
+        return row.kind, row.dataset if row.kind == "ood" else None, row.choice, score, row.metric
 
     groups: dict[tuple[str | None, ...], list[float]] = {}
     for row in rows:
