@@ -130,10 +130,13 @@ def test_threads_do_not_disturb_each_other():
 
 def test_normalisation_is_that_of_a_scaler():
     x, y = iris()
-    inside = classifier().fit(x, y).predict_proba(x)
+    inside = classifier().fit(x, y)
     scaled = StandardScaler().fit_transform(x)
-    outside = classifier(normalise=False).fit(scaled, y).predict_proba(scaled)
-    np.testing.assert_allclose(inside, outside, atol=1e-3)
+    outside = classifier(normalise=False).fit(scaled, y)
+    np.testing.assert_allclose(inside.predict_proba(x), outside.predict_proba(scaled), atol=1e-3)
+    mean = inside.posterior_.metadata["normalisation"]["mean"]
+    np.testing.assert_allclose(mean, x.mean(axis=0))
+    assert "normalisation" not in outside.posterior_.metadata
 
 
 def test_frames_keep_their_names():

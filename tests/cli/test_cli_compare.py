@@ -22,7 +22,7 @@ def save(folder, seed):
     def probs(count, strength):
         logits = np.random.default_rng(seed + count).normal(size=(count, 3))
         logits[:, :1] += strength
-        weights = np.exp(np.roll(logits, 0, axis=1))
+        weights = np.exp(logits)
         return weights / weights.sum(axis=1, keepdims=True)
 
     inside = Predictive.from_probs(probs(50, 0.5))
@@ -116,7 +116,8 @@ def test_groups_of_runs(run):
     methods = json.loads(outcome.out)["methods"]
     folders = {name: [r["folder"] for r in about["runs"]] for name, about in methods.items()}
     assert folders == {"one": ["a", "b"], "two": ["c", "d"]}
-    printed = run("compare", "one=a,b", "two=c,d").out
+    printed = run("compare", "[b]one=a,b", "two=c,d").out
+    assert printed.count("│ [b]one ") > 5
     assert " ± " in printed
     assert "nothing of other inputs" in " ".join(printed.split())
 

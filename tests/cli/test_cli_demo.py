@@ -72,7 +72,8 @@ def test_averaging_networks_costs_no_likelihood(report):
 def test_its_folder_holds_all_files(demo, report):
     scores = report["ood"]["digits-high"]["scores"]
     wanted = {"posterior.safetensors", "config.json", "train.jsonl"}
-    wanted |= {"report.json", "report.md", "reliability.png", "scores.npz"}
+    wanted |= {"report.html", "report.json", "report.md", "scores.npz"}
+    wanted |= {"reliability.png", "risk_coverage.png"}
     wanted |= {f"ood_{score}_{name}.png" for score in scores for name in SETS}
     wanted |= {f"roc_{name}.png" for name in SETS}
     assert {file.name for file in demo[0].iterdir()} == wanted
@@ -100,7 +101,7 @@ def test_it_prints_tables_that_fit_80_columns(demo, report):
     assert max(len(line) for line in tables) <= 80
     assert "\x1b" not in text
     assert "…" not in text
-    files = "posterior.safetensors and report.md, report.json, scores.npz and figures"
+    files = "posterior.safetensors and report.html, report.md, report.json, scores.npz and figures"
     assert last == f"Wrote {files} to {folder}"
     for name, size in SETS.items():
         assert f"{name} ({size:,})" in text
