@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["atomic_path", "writable_folder"]
+__all__ = ["as_text", "atomic_path", "writable_folder"]
 
 
 @contextmanager
@@ -55,3 +55,8 @@ def writable_folder(folder: str | os.PathLike[str]) -> Path:
     if not os.access(path, os.W_OK):
         raise ValueError(f"the folder {str(path)!r} is not writable; choose another place")
     return path
+
+
+def as_text(name: str | os.PathLike[str]) -> str:
+    """A path as text that any file can hold: bytes that are no characters become ``?``."""
+    return os.fspath(name).encode("utf-8", "replace").decode()

@@ -124,7 +124,7 @@ def _extreme(keys: np.ndarray, most: int) -> np.ndarray:
 
 
 def _read(inputs: Any, index: int) -> np.ndarray:
-    item = inputs[index]
+    item = inputs.iloc[index] if hasattr(inputs, "iloc") else inputs[index]
     if isinstance(item, tuple):  # of a dataset: the input, and its label
         item = item[0]
     if hasattr(item, "detach"):

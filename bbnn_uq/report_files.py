@@ -190,7 +190,7 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
     """Set name → a name for files, distinct for distinct sets."""
     safe: dict[str, str] = {}
     for name in names:
-        base = re.sub(r"[^A-Za-z0-9._+-]", "_", name)[:80] or "_"
+        base = re.sub(r"[^A-Za-z0-9._+@-]", "_", name)[:80] or "_"
         taken = {value.lower() for value in safe.values()}
         candidate, number = base, 2
         while candidate.lower() in taken:
@@ -232,7 +232,8 @@ def _table(columns: list[str], rows: list[list[str]]) -> list[str]:
 
 
 def _facts(facts: Mapping[str, Any]) -> list[str]:
-    return [
-        f"- {key.replace('_', ' ')}: {f'{value:.4g}' if isinstance(value, float) else value}"
+    shown = {
+        key: f"{value:.4g}" if isinstance(value, float) else _cell(str(value))
         for key, value in facts.items()
-    ]
+    }
+    return [f"- {key.replace('_', ' ')}: {text}" for key, text in shown.items()]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bbnn_uq._checks import check_labels, check_probs
+from bbnn_uq._files import as_text
 from bbnn_uq.cli.options import DEMO_SCORES, score_names
 from bbnn_uq.data import ArrayData
 from bbnn_uq.npz_file import arrays_of_npz
@@ -59,11 +60,12 @@ def evaluate_files(
     inside = read_predictions(predictions, labelled=True)
     outside: dict[str, Predictions] = {}
     for path in ood_predictions:
-        if path.stem in outside:
+        name = as_text(path.stem)
+        if name in outside:
             raise ValueError(
-                f"--ood-predictions names two files called {path.stem!r}; rename one of them"
+                f"--ood-predictions names two files called {name!r}; rename one of them"
             )
-        outside[path.stem] = read_predictions(path)
+        outside[name] = read_predictions(path)
         if os.path.samefile(path, predictions):
             raise ValueError(
                 f"--ood-predictions {str(path)!r} is the file of --predictions, and no score tells "
@@ -110,14 +112,14 @@ def read_predictions(path: Path, *, labelled: bool = False) -> Predictions:
         raise ValueError(f"{file} is a folder; name an .npz file with probs and labels")
     arrays = arrays_of_npz(path)
     try:
-        predictive = _predictive(arrays, path.stem)
+        predictive = _predictive(arrays, as_text(path.stem))
         shape = predictive.probs.shape
         labels = None
         if labelled:
             labels = check_labels(_labels(arrays), num_inputs=shape[0], num_classes=shape[1])
         inputs = arrays.get("x")
         if inputs is not None:
-            predictive = _described(predictive, inputs, path.stem)
+            predictive = _described(predictive, inputs, as_text(path.stem))
         return Predictions(predictive, labels, inputs, _class_names(arrays, shape[1]))
     except (KeyError, TypeError, ValueError) as error:
         text = str(error) if not isinstance(error, KeyError) else f"it has no {error}"
@@ -130,8 +132,9 @@ def _predictive(arrays: dict[str, np.ndarray], name: str) -> Predictive:
             "it holds predictions of real targets, and this report is for classes; "
             "RegressionPredictive.load and bbnn_uq.metrics measure them in Python"
         )
-    if "about" in arrays and "probs" in arrays:
-        whole = Predictive.from_arrays(arrays, json.loads(str(arrays["about"])))
+    stated = _about(arrays)
+    if stated is not None and "probs" in arrays:
+        whole = Predictive.from_arrays(arrays, stated)
         check_probs(whole.probs)
         return replace(whole, metadata={"dataset": name} | whole.metadata)
     about = {"dataset": name}
@@ -150,6 +153,15 @@ def _predictive(arrays: dict[str, np.ndarray], name: str) -> Predictive:
     elif "x" in arrays:
         remedy = "it looks like data, so bbnn-uq predict comes first; or " + remedy
     raise ValueError(f"it has no array 'probs' or 'samples', it holds {sorted(arrays)}; {remedy}")
+
+
+def _about(arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """What ``predict`` says in its files; an array of that name may be anybody's."""
+    with suppress(KeyError, ValueError):
+        values = json.loads(str(arrays["about"]))
+        if isinstance(values, dict) and "num_samples" in values:
+            return values
+    return None
 
 
 def _labels(arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -185,4 +197,4 @@ def _class_names(arrays: dict[str, np.ndarray], num_classes: int) -> tuple[str, 
             f"class_names has shape {names.shape} and dtype {names.dtype}; save {num_classes} "
             "strings, one for each class"
         )
-    return tuple(names.tolist())
+    return tuple(as_text(name) for name in names.tolist())

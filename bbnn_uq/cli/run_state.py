@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -43,57 +44,61 @@ def run_state(folder: Path, configuration: dict[str, Any], *, resume: bool) -> I
     """
     state = folder / STATE
     manifest = state / "run.json"
-    found = manifest.exists()
-    if found and not resume:
-        raise ValueError(
-            f"{str(folder)!r} holds a run that was stopped; add --resume to continue it, delete "
-            f"{str(state)!r} to start over, or choose another --out"
-        )
-    if found:
-        _check_same(_read(manifest), configuration, state)
-    try:
-        if not found:
-            with atomic_path(manifest) as temporary:
-                temporary.write_text(json.dumps(configuration, indent=2), encoding="utf-8")
-        with _locked(manifest):
+    with _locked(folder, state):
+        found = manifest.exists()
+        if found and not resume:
+            raise ValueError(
+                f"{str(folder)!r} holds a run that was stopped; add --resume to continue it, "
+                f"delete {str(state)!r} to start over, or choose another --out"
+            )
+        if found:
+            _check_same(_read(manifest), configuration, state)
+        try:
+            if not found:
+                with atomic_path(manifest) as temporary:
+                    temporary.write_text(json.dumps(configuration, indent=2), encoding="utf-8")
             yield state
-    except _InUseError:
-        raise ValueError(
-            f"another process works in {str(state)!r}; wait for it, or choose another --out"
-        ) from None
-    except (ValueError, TypeError) as error:
-        if not found or not _has_parts(state):
-            shutil.rmtree(state, ignore_errors=True)
-        else:
-            error.add_note(f"the run in {str(state)!r} is kept")
-        raise
-    except BaseException as error:
-        if not _has_parts(state):
-            shutil.rmtree(state, ignore_errors=True)
+        except (ValueError, TypeError) as error:
+            if not found or not _has_parts(state):
+                shutil.rmtree(state, ignore_errors=True)
+            else:
+                error.add_note(f"the run in {str(state)!r} is kept")
             raise
-        if isinstance(error, KeyboardInterrupt):
-            raise Interrupted(HINT) from None
-        error.add_note(HINT)
-        raise
-    shutil.rmtree(state, ignore_errors=True)
-
-
-class _InUseError(Exception):
-    pass
+        except BaseException as error:
+            if not _has_parts(state):
+                shutil.rmtree(state, ignore_errors=True)
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                raise Interrupted(HINT) from None
+            error.add_note(HINT)
+            raise
+        shutil.rmtree(state, ignore_errors=True)
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Two processes that add to the same files would leave nonsense."""
-    with file.open("rb") as handle:
-        if fcntl is not None:
+def _locked(folder: Path, state: Path) -> Iterator[None]:
+    """Two processes that add to the same files would leave nonsense, so the second gives up.
+
+    The folder itself is locked: what is in it comes and goes.
+
+    Raises:
+        ValueError: another process has the lock.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise _InUseError from None
-            except OSError:
-                pass  # a file system without locks
+                raise ValueError(
+                    f"another process works in {str(state)!r}; wait for it, or choose another --out"
+                ) from None
         yield
+    finally:
+        os.close(handle)
 
 
 def _has_parts(state: Path) -> bool:

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from bbnn_uq._checks import check_choice, check_count, check_fraction, check_seed
+from bbnn_uq._files import as_text
 from bbnn_uq._progress import progress_bar
 from bbnn_uq.comparison.measures import NUM_RESAMPLES, Settings
 from bbnn_uq.comparison.rows import all_rows
-from bbnn_uq.comparison.runs import Method, Run, as_text, default_names, read_run
+from bbnn_uq.comparison.runs import Method, Run, default_names, read_run
 from bbnn_uq.comparison.value import Comparison
 
 __all__ = ["compare"]

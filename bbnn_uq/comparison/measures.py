@@ -161,10 +161,13 @@ class OnOOD(Measure):
         if min(len(each) for each in scores) < 2:
             return {}
         found = metrics.compare_ood_scores(*scores, **self.settings.bootstrap)
+        gap = found["auroc"]
+        # Without spread DeLong's variance is 0, and there is no test of a difference that is not.
+        known = gap.value == 0.0 or gap.low < gap.high
+        tests = {"auroc": (gap.p_value if known else None, "DeLong")}
         return {
             name: Paired(
-                Interval(paired.value, paired.low, paired.high),
-                *((paired.p_value, "DeLong") if name in TESTED else (None, None)),
+                Interval(paired.value, paired.low, paired.high), *tests.get(name, (None, None))
             )
             for name, paired in found.items()
         }

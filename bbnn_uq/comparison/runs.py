@@ -16,10 +16,11 @@ from jaxtyping import Float64, Int64
 
 from bbnn_uq import metrics
 from bbnn_uq._checks import check_labels, check_probs, check_scores
+from bbnn_uq._files import as_text
 from bbnn_uq.npz_file import map_npz
 from bbnn_uq.report_files import safe_names
 
-__all__ = ["Method", "Run", "as_text", "default_names", "read_run"]
+__all__ = ["Method", "Run", "default_names", "read_run"]
 
 _SCHEMA = 1
 
@@ -262,8 +263,3 @@ def default_names(folders: Sequence[Any]) -> list[str]:
         tail = next((n for n in lengths if all(o[-n:] != each[-n:] for o in others)), len(each))
         names.append(as_text("/".join(each[-tail:])))
     return names
-
-
-def as_text(name: str | os.PathLike[str]) -> str:
-    """A path as text that any file can hold: bytes that are no characters become ``?``."""
-    return os.fspath(name).encode("utf-8", "replace").decode()

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from bbnn_uq._checks import check_real
+from bbnn_uq._files import as_text
 
 __all__ = [
     "ArrayData",
@@ -62,6 +63,7 @@ class ArrayData:
     class_names: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "name", as_text(self.name))
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ValueError(
                 f"class_names of {self.name} holds {len(self.class_names)} names for "

@@ -125,7 +125,8 @@ def _is_pair(item: Any) -> bool:
 
 
 def _input_of(item: Any) -> Any:
-    return item[0] if _is_pair(item) else item
+    alone = isinstance(item, tuple) and len(item) == 1  # as a TensorDataset of inputs gives it
+    return item[0] if alone or _is_pair(item) else item
 
 
 def _array(values: Any, spec: str) -> np.ndarray:

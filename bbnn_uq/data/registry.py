@@ -274,7 +274,9 @@ def _split_corruptions(
     text = os.fspath(spec)
     found: list[tuple[str, int]] = []
     # Only the end can be corruptions: a path may have plus signs, too.
-    while (match := _CORRUPTION.search(text)) and not text.lower().endswith(".npz"):
+    while (match := _CORRUPTION.search(text)) and not (
+        text.lower().endswith(".npz") or os.path.isdir(text)
+    ):
         kind, severity = match.groups()
         check_corruption(kind, int(severity) if severity.isdecimal() else severity)
         found.insert(0, (kind, int(severity)))

@@ -219,7 +219,9 @@ def _class_name(number: Any, names: Sequence[str] | None) -> str:
 
 def _values(array: np.ndarray) -> str:
     flat = np.asarray(array).ravel()
-    first = ", ".join(f"{value:.3g}" for value in flat[:_MOST_VALUES])
+    numbers = flat.dtype.kind in "fiub"
+    shown = (f"{value:.3g}" if numbers else shown_name(str(value)) for value in flat[:_MOST_VALUES])
+    first = ", ".join(shown)
     return first + (f", … ({flat.size:,} values)" if flat.size > _MOST_VALUES else "")
 
 

@@ -122,20 +122,18 @@ def validated(estimator: BaseEstimator, *args: Any, **options: Any) -> Any:
     return estimator._validate_data(*args, **options)  # pyright: ignore  # scikit-learn 1.5
 
 
-def checked_weights(sample_weight: Any, x: np.ndarray) -> np.ndarray:
+def checked_weights(sample_weight: Any, x: np.ndarray, name: str = "sample_weight") -> np.ndarray:
     """The weights (N,), at least two of them above zero; ones when there are none."""
     if sample_weight is None:
         return np.ones(len(x))
-    weights = check_real_array(sample_weight, "sample_weight")
+    weights = check_real_array(sample_weight, name)
     if weights.shape != (len(x),):
-        raise ValueError(
-            f"sample_weight must have shape ({len(x)},), one per input, got {weights.shape}"
-        )
+        raise ValueError(f"{name} must have shape ({len(x)},), one per input, got {weights.shape}")
     if weights.min() < 0:
-        raise ValueError(f"sample_weight must not be negative, got {weights.min():g}")
+        raise ValueError(f"{name} must not be negative, got {weights.min():g}")
     if (weights > 0).sum() < 2:
         raise ValueError(
-            "sample_weight must be above zero for at least 2 inputs, got "
+            f"{name} must be above zero for at least 2 inputs, got "
             f"{int((weights > 0).sum())} of {len(weights)}"
         )
     return weights

@@ -111,14 +111,15 @@ class BayesBiNNClassifier(ClassifierMixin, BayesBiNNEstimator):
         check_classification_targets(y)
         classes, labels = np.unique(y, return_inverse=True)
         weights = checked_weights(sample_weight, x)
+        if self.class_weight is not None:
+            factors = compute_sample_weight(self.class_weight, y)
+            weights = checked_weights(weights * factors, x, "sample_weight times class_weight")
         if len(np.unique(labels[weights > 0])) < 2:
             raise ValueError(
                 "y must hold at least 2 classes (with weights above zero), got 1 class; a "
                 "classifier has nothing to learn there"
             )
         self.classes_ = classes
-        if self.class_weight is not None:
-            weights = weights * compute_sample_weight(self.class_weight, y)
         # From the log frequencies of the classes, so that rare ones cost no steps to find that out.
         start = np.log(1.0 + np.bincount(labels, weights, minlength=len(classes)))
         self._fit(x, labels, weights, likelihood=Softmax(), start=start - start.mean())

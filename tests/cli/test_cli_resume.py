@@ -227,9 +227,13 @@ def test_a_damaged_state_is_named(here, ood, stopped):
 def test_two_processes_do_not_add_to_the_same_files(here, ood, stopped):
     stopped(5)
     before = snapshot(here)
-    with (here / "out" / ".run" / "run.json").open("rb") as other:
+    other = os.open(here / "out", os.O_RDONLY)
+    try:
         fcntl.flock(other, fcntl.LOCK_EX)
-        outcome = ood(out="out", resume=True)
-    assert outcome.status == 2
-    assert "another process works in 'out/.run'; wait for it" in outcome.err
+        outcomes = [ood(out="out", resume=resume) for resume in (True, None)]
+    finally:
+        os.close(other)
+    for outcome in outcomes:
+        assert outcome.status == 2
+        assert "another process works in 'out/.run'; wait for it" in outcome.err
     assert snapshot(here) == before
