@@ -208,7 +208,8 @@ def _of_numbers(
     if doubtful:
         yield (
             f"The error over networks exceeds that over inputs for {listed(doubtful)}; predict "
-            "with more networks."
+            "with more networks, if the posterior has BatchNorm statistics for them (train "
+            "--batchnorm-networks)."
         )
 
 

@@ -58,7 +58,7 @@ def calibration_figures(
             ),
             "Reliability diagram",
             "Points below the dashed line are overconfident bins, those above it underconfident "
-            "ones; wide bars have few inputs, whose number the lower panel shows.",
+            "ones; long bars have few inputs, whose number the lower panel shows.",
         ),
         PageFigure(
             inline_svg(

@@ -132,7 +132,8 @@ class BayesBiNNClassifier(ClassifierMixin, BayesBiNNEstimator):
             X: inputs (N, F).
 
         Returns:
-            A :class:`bbnn_uq.Predictive`; column c of ``probs`` is ``classes_[c]``.
+            A :class:`bbnn_uq.Predictive`; column c of ``probs`` is ``classes_[c]``, so that
+            :func:`bbnn_uq.evaluate` takes ``np.searchsorted(classes_, y)`` as labels.
         """
         predictive = self._predictive(X)
         assert isinstance(predictive, Predictive)
