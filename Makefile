@@ -2,14 +2,19 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo figures test lint bench-uncertainty bench-inference bench-metrics bench-gpu clean
+.PHONY: demo docs figures test lint bench-uncertainty bench-inference bench-metrics bench-gpu clean
 
 demo: .venv/.core
 	$(BIN)/bbnn-uq demo --out runs/demo
 
 figures: .venv/.core
+	$(BIN)/python docs/figures/overview.py
 	$(BIN)/python docs/figures/two_moons.py
 	$(BIN)/python docs/figures/regression_1d.py
+
+# docs/_build/html/docs/index.html; notebooks that have changed are executed.
+docs: .venv/.test
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs . docs/_build/html
 
 test: .venv/.test lint
 	$(BIN)/pytest
@@ -42,7 +47,7 @@ bench-gpu: .venv/.test
 	$(BIN)/python tests/benchmarks/gpu.py --out docs/benchmarks/gpu.json
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv runs docs/_build
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv

@@ -77,12 +77,12 @@ class ContinualResult:
 
     @property
     def mean_accuracy(self) -> Float64[np.ndarray, "trained"]:
-        """Mean accuracy over the tasks seen so far, after each task: (T,)."""
+        """Mean accuracy over the tasks seen so far after each task, (T,)."""
         return np.array([self.accuracy[j, : j + 1].mean() for j in range(self.num_tasks)])
 
     @property
     def backward_transfer_by_task(self) -> Float64[np.ndarray, "earlier"]:
-        """What later tasks did to each task but the last, a_Ti − a_ii: (T − 1,), mostly below 0."""
+        """What later tasks did to each task but the last, a_Ti − a_ii, (T − 1,); mostly below 0."""
         return self.accuracy[-1, :-1] - self.accuracy.diagonal()[:-1]
 
     @property
@@ -92,7 +92,7 @@ class ContinualResult:
 
     @property
     def forgetting_by_task(self) -> Float64[np.ndarray, "earlier"]:
-        """How far each task but the last fell from its best, max_{j < T} a_ji − a_Ti: (T − 1,)."""
+        """How far each task but the last fell from its best, max_{j < T} a_ji − a_Ti, (T − 1,)."""
         return np.array(
             [self.accuracy[i:-1, i].max() - self.accuracy[-1, i] for i in range(self.num_tasks - 1)]
         )

@@ -61,7 +61,7 @@ class Likelihood(nn.Module, ABC):
 
     @abstractmethod
     def quality(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The mean over inputs of what people look at in training: :attr:`quality_name`."""
+        """The mean over inputs of what people look at in training: ``quality_name``."""
 
 
 class Classification(Likelihood):

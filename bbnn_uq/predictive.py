@@ -50,7 +50,8 @@ class Predictive(NetworkAverage):
         seed: of the networks; None for foreign predictions.
         method: ``monte_carlo``, ``mode``, or ``foreign``.
         metadata: JSON values: posterior summary, precision, device, seconds, …
-        softened: temperature → :class:`Softened`, for scores such as ``mutual_information@3``.
+        softened: temperature → :class:`~bbnn_uq.scores.Softened`, for scores such as
+            ``mutual_information@3``.
         samples: softmax(z) of each network, (S, N, C), when they were kept.
         probs_std_error: Monte Carlo standard error of ``probs``,
             √(Σ_s (p_s − p)² / (S (S − 1))), (N, C); None for fewer than two networks, for the

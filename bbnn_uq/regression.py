@@ -75,12 +75,12 @@ class RegressionPredictive(NetworkAverage):
 
     @property
     def std(self) -> np.ndarray:
-        """Standard deviation of the predictive: √(epistemic² + aleatoric²)."""
+        """Standard deviation of the predictive, √(epistemic² + aleatoric²)."""
         return np.hypot(self.epistemic_std, self.aleatoric_std)
 
     @property
     def mean_std_error(self) -> np.ndarray | None:
-        """Monte Carlo standard error of ``mean``: √(Σ_s (m_s − m)² / (S (S − 1))), its shape.
+        """Monte Carlo standard error of ``mean``, √(Σ_s (m_s − m)² / (S (S − 1))), of its shape.
 
         None for fewer than two networks and for the mode, whose mean is no random draw.
         """

@@ -146,6 +146,14 @@ def _of_networks(
             f"The posterior has collapsed ({posterior['bits_per_weight']:.2g} bits per weight): "
             "all drawn networks are nearly the same, and scores that compare them say little."
         )
+    predictives = (predictive, *others.values())
+    average = max(each.metadata.get("networks_on_averages", 0) for each in predictives)
+    if average:
+        yield (
+            f"{average:,} of {predictive.num_samples:,} networks use averaged BatchNorm statistics "
+            "and are usually worse than those with their own; cover them when training "
+            "(--batchnorm-networks), or afterwards by refresh_batchnorm."
+        )
     if predictive.expected_entropy is None:
         yield (
             "Only averaged probabilities are known: there is no score that compares networks and "
@@ -154,7 +162,7 @@ def _of_networks(
     elif predictive.num_samples == 1 and predictive.method != "mode":
         yield "These are the predictions of one network, so no score compares networks."
     elif predictive.num_samples > 1:
-        known = [each.mutual_information for each in (predictive, *others.values())]
+        known = [each.mutual_information for each in predictives]
         largest = max(float(np.max(values)) for values in known if values is not None)
         if largest < FEW_MUTUAL_INFORMATION:
             yield (

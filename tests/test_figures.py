@@ -1,9 +1,10 @@
-"""The scripts of docs/paper.md: that they draw their figure and print their tables."""
+"""The scripts of docs/figures: that they draw their figure and print their tables."""
 
 import importlib.util
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -71,6 +72,14 @@ def test_a_script_draws_its_figure_and_prints_its_tables(
         assert networks["STE-Adam"]["epistemic std, gap"] == 0
         assert networks["straight-through, mean"]["epistemic std, gap"] > 0
         assert all(0 <= row["targets within ±2 std"] <= 1 for row in networks.values())
+
+
+def test_the_overview_is_drawn(script, tmp_path):
+    with plt.style.context("default"):  # the script chooses a style
+        script("overview").main(["--epochs", "1", "--out", str(tmp_path)])
+    assert (tmp_path / "overview.png").read_bytes().startswith(b"\x89PNG")
+    readme = (FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
+    assert "(docs/figures/overview.png)" in readme
 
 
 @pytest.mark.parametrize("picture", ["two-moons.png", "regression-1d.png"])

@@ -84,6 +84,14 @@ def test_a_collapsed_posterior_is_named(inside):
         assert ("collapsed (0.0004 bits per weight)" in found) == collapsed
 
 
+def test_networks_on_averaged_statistics_are_named(inside, outside):
+    count = inside.num_samples
+    facts = {"networks_on_averages": count - 1}
+    expected = f"{count - 1} of {count} networks use averaged BatchNorm statistics"
+    assert expected in warned(inside, ood={"far": replace(outside, metadata=facts)})
+    assert "averaged BatchNorm" not in warned(inside, ood={"far": outside})
+
+
 def test_networks_that_agree_are_named():
     same = Predictive.from_samples(np.repeat(drawn(labels=LABELS, networks=1).samples, 3, axis=0))
     assert "largest mutual information is 0 nats" in warned(same)

@@ -39,8 +39,8 @@ class ArrayData:
         x: inputs of shape (N, ...), float32; images are (N, C, H, W), and built-in images lie in
             [0, 1] unless another range was asked for. An array in memory, or, for data that were
             asked for with ``in_memory=False``, a memory-mapped array (of any real dtype) or
-            :class:`LazyInputs`. All of them have ``len(x)``, ``x.shape``, ``x[i]`` and
-            ``x[a:b]``, and :func:`bbnn_uq.predict` takes all of them.
+            ``LazyInputs``. All of them have ``len(x)``, ``x.shape``, ``x[i]`` and ``x[a:b]``, and
+            :func:`bbnn_uq.predict` takes all of them.
         y: class numbers, int64 of shape (N,), each in [0, ``num_classes``); None when unknown.
         num_classes: number of classes; None when ``y`` is None.
         class_names: one name per class; None when unknown.
@@ -76,7 +76,7 @@ class ArrayData:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one input: that of ``x`` without its first axis."""
+        """Shape of one input, which is that of ``x`` without its first axis."""
         return self.x.shape[1:]
 
     def fingerprint(self) -> str:

@@ -146,7 +146,7 @@ def load_data(
     - a path that ends in ``.npz``: arrays ``x`` and, where known, ``y`` and ``class_names``, used
       whole whatever the split, converted to float32 and int64 without rescaling.
     - the path of a folder of images, flat or with a folder for each class:
-      :func:`bbnn_uq.data.image_folder.image_folder`. A folder that is called like a built-in set
+      :func:`bbnn_uq.data.image_folder`. A folder that is called like a built-in set
       is ``./digits``, or a ``Path``.
     - ``package.module:function``: what a function of yours returns, inputs, (inputs, labels) or
       an :class:`ArrayData`. It gets those of ``split``, ``input_shape`` and ``value_range`` that

@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,6 +74,8 @@ class Block:
             count = settings.num_samples
             self._add(range(count))
         keep = self._job.options.keep_samples
+        drawn = count if settings.method == "monte_carlo" else 0
+        average = len(_on_averages(self._job.posterior, drawn, settings.seed))
         return self._sums().finish(
             num_samples=count,
             seed=settings.seed,
@@ -84,6 +87,7 @@ class Block:
                 "device": str(settings.device),
                 "plan": str(self._job.plan),
                 "seconds": time.perf_counter() - self._started,
+                **({"networks_on_averages": average} if average else {}),
             },
         )
 
@@ -192,15 +196,25 @@ def _num_rows(pending: list[tuple[range, Tensor]]) -> int:
 
 def warn_if_not_covered(posterior: Posterior, count: int, seed: int) -> None:
     """Warn when some networks have BatchNorm statistics of their own and others have not."""
-    for index in range(count):
-        stored = posterior.member(index).batchnorm
-        if stored is not None and not stored.covers(index, seed):
-            warnings.warn(
-                f"the posterior holds BatchNorm statistics of the networks 0 to "
-                f"{stored.num_networks - 1} of seed {stored.seed}, and networks {index} to "
-                f"{count - 1} of seed {seed} use averages; refresh_batchnorm(model, posterior, "
-                f"training_data, num_samples={count}, seed={seed}) covers them, and so does "
-                "training with more batchnorm_networks where the seed is 0",
-                stacklevel=5,
-            )
-            return
+    average = _on_averages(posterior, count, seed)
+    if average:
+        stored: Any = posterior.member(average[0]).batchnorm
+        warnings.warn(
+            f"the posterior holds BatchNorm statistics of the networks 0 to "
+            f"{stored.num_networks - 1} of seed {stored.seed}, and networks {average[0]} to "
+            f"{count - 1} of seed {seed} use averages; refresh_batchnorm(model, posterior, "
+            f"training_data, num_samples={count}, seed={seed}) covers them, and so does "
+            "training with more batchnorm_networks (train --batchnorm-networks) where the seed "
+            "is 0",
+            stacklevel=5,
+        )
+
+
+def _on_averages(posterior: Posterior, count: int, seed: int) -> list[int]:
+    """Networks that use averaged statistics where others have their own."""
+    stored = (posterior.member(index).batchnorm for index in range(count))
+    return [
+        index
+        for index, statistics in enumerate(stored)
+        if statistics is not None and not statistics.covers(index, seed)
+    ]

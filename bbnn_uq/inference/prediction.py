@@ -81,7 +81,7 @@ def predict(
         keep_samples: keep what every network predicts, float32: probabilities (S, N, C), or
             means (S, N) or (S, N, D).
         num_groups: with 2 or more, sums are kept for so many groups of networks, from which
-            :func:`bbnn_uq.monte_carlo_error` finds the error of any figure.
+            :func:`bbnn_uq.monte_carlo.monte_carlo_error` finds the error of any figure.
         tolerance: of ``num_samples="auto"``: root mean square over inputs and classes of the
             standard error of the averaged probability, in (0, 1); for real targets that of the
             mean, relative to the predictive standard deviation.

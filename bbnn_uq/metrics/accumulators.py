@@ -313,7 +313,7 @@ class ClassificationAccumulator:
             seed: Seed of the draws for the ECE, in [0, 2^64).
 
         Returns:
-            Intervals by name: ``accuracy``, ``nll`` (nats), ``brier``, ``ece``. An infinite NLL
+            Intervals by the names ``accuracy``, ``nll`` (nats), ``brier``, ``ece``. An infinite NLL
             stays infinite. One input says nothing of the spread: NLL and Brier score get all of
             their range.
 

@@ -53,7 +53,7 @@ def ood_intervals(
         seed: Seed of the resamples, in [0, 2^64).
 
     Returns:
-        Intervals by name: ``auroc``, ``aupr_out``, ``aupr_in``, ``fpr95``, ``fpr95_in``,
+        Intervals by the names ``auroc``, ``aupr_out``, ``aupr_in``, ``fpr95``, ``fpr95_in``,
         ``detection_error``.
 
     Raises:

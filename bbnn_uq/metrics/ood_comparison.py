@@ -139,9 +139,9 @@ def compare_ood_scores(
         seed: Seed of the resamples, in [0, 2^64).
 
     Returns:
-        Differences a − b by name: ``auroc``, ``aupr_out``, ``aupr_in``, ``fpr95``, ``fpr95_in``,
-        ``detection_error``. The first three are in favour of a when positive, the others when
-        negative.
+        Differences a − b by the names ``auroc``, ``aupr_out``, ``aupr_in``, ``fpr95``,
+        ``fpr95_in``, ``detection_error``. The first three are in favour of a when
+        positive, the others when negative.
 
     Raises:
         ValueError: If an array is invalid, the numbers of scores differ, or N or M is below 2.

@@ -2,7 +2,7 @@
 
 Every score has ``fit(outputs, labels=None)``, which returns itself, and ``score(outputs)``, float64
 (N,), higher meaning more out-of-distribution. Features may come from any model: (N, D), or
-(S, N, D) of S networks, whose scores are averaged. :func:`bbnn_uq.inference.feature_scores` has
+(S, N, D) of S networks, whose scores are averaged. :func:`bbnn_uq.feature_scores` has
 those of drawn networks without keeping any features.
 """
 

@@ -82,9 +82,10 @@ class BayesBiNN(Optimizer):
     """Optimizer that turns parameters into Bernoulli posteriors over binary weights.
 
     Each step draws weights from q, lets the closure compute the loss and its gradient g there,
-    and moves λ by :func:`bayesian_learning_rule_` with ∇_μ E_q[Σ ℓ] ≈ s ⊙ g, where s is N times the
-    estimator's scale. Afterwards the parameters hold the mode sign λ. Parameters that should
-    stay real-valued belong in an ordinary optimizer beside this one, stepped after it.
+    and moves λ by :func:`bbnn_uq.optim.bayesian_learning_rule_` with ∇_μ E_q[Σ ℓ] ≈ s ⊙ g, where
+    s is N times the estimator's scale. Afterwards the parameters hold the mode sign λ.
+    Parameters that should stay real-valued belong in an ordinary optimizer beside this one,
+    stepped after it.
 
     Args:
         named_params: pairs (name, parameter), such as ``model.named_parameters()`` gives, or

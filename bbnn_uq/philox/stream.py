@@ -102,7 +102,7 @@ def positive_weights(
         weight_thresholds: of the weights ``start``, ``start + 1``, … of the parameter.
         key: (seed, network index).
         address: the parameter's, from :func:`parameter_address`.
-        start: a multiple of :data:`WEIGHTS_PER_UNIT`.
+        start: a multiple of ``WEIGHTS_PER_UNIT``.
         out: where to write the result, which is allocated when not given.
 
     Returns:

@@ -80,14 +80,17 @@ def test_prediction_uses_them():
     np.testing.assert_allclose(mode, softmax(logits, axis=1), rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize(("count", "seed"), [(5, 0), (3, 1)])
-def test_networks_that_are_not_covered_use_averages_and_say_so(count, seed):
+@pytest.mark.parametrize(("count", "seed", "average"), [(5, 0, 2), (3, 1, 3)])
+def test_networks_that_are_not_covered_use_averages_and_say_so(count, seed, average):
     fresh = refresh_batchnorm(network(), posterior(), X, num_samples=3)
     with pytest.warns(UserWarning, match=rf"num_samples={count}, seed={seed}\) covers"):
         result = predict(network(), fresh, X, num_samples=count, seed=seed, keep_samples=True)
     plain = BernoulliPosterior(fresh.natural_param, fresh.real_state)
     averages = predict(network(), plain, X, num_samples=count, seed=seed, keep_samples=True)
     np.testing.assert_array_equal(result.samples[-1], averages.samples[-1])
+    assert result.metadata["networks_on_averages"] == average
+    assert "networks_on_averages" not in averages.metadata
+    assert "networks_on_averages" not in predict(network(), fresh, X, num_samples=3).metadata
 
 
 def test_models_without_batchnorm_pass_through():

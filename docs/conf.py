@@ -1,0 +1,83 @@
+"""Sphinx: the source folder is the repository's root, so that links work here as on a code host.
+
+    make docs
+
+Notebooks are executed once and kept in a cache under docs/_build, which the tests fill.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import bbnn_uq
+
+HERE = Path(__file__).parent
+
+# Of what the commands print about themselves.
+os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+project = "bbnn-uq"
+author = "The bbnn-uq maintainers"
+copyright = f"2026, {author}"
+version = release = bbnn_uq.__version__
+
+root_doc = "docs/index"
+include_patterns = ["docs/**", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
+exclude_patterns = [".venv", "docs/_build", "runs", "**/.ipynb_checkpoints"]
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+    "sphinxcontrib.programoutput",
+]
+
+myst_enable_extensions = ["dollarmath", "amsmath"]
+myst_heading_anchors = 4
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE / "_build" / "notebooks")
+nb_execution_raise_on_error = True
+nb_execution_timeout = 180
+nb_merge_streams = True
+
+nitpicky = True
+autosummary_generate = False
+# Docstrings state shapes, units and ranges, which the annotations repeat at length.
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+default_role = "code"
+nitpick_ignore_regex = [
+    # Of annotations of array attributes: the package, what it wraps, and names of axes.
+    ("py:class", r"jaxtyping\..*|ndarray|Tensor|'[^']*'|_"),
+]
+
+# Copies of what is needed, so that the pages build without a network: docs/inventories/make.py.
+intersphinx_mapping = {
+    project: (address, str(HERE / "inventories" / f"{project}.inv"))
+    for project, address in {
+        "python": "https://docs.python.org/3/",
+        "sklearn": "https://scikit-learn.org/stable/",
+        "torch": "https://docs.pytorch.org/docs/stable/",
+    }.items()
+}
+
+html_theme = "furo"
+html_title = f"bbnn-uq {release}"
+html_static_path = []
+html_theme_options = {"navigation_with_keys": True}
+
+
+def escape_bars(app, what, name, obj, options, lines):
+    """Magnitudes stand as |λ| in docstrings; reStructuredText takes that for a substitution."""
+    lines[:] = [re.sub(r"\|(λ|∇_μ|ε|x)\|", r"\\|\1\\|", line) for line in lines]
+
+
+def setup(app):
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", escape_bars)
