@@ -188,7 +188,7 @@ class BernoulliPosterior:
         return self._average("flip_rate")
 
     def saturated_share(self) -> float:
-        """Share of weights whose flip probability is below 2⁻²⁴: no drawn network flips them."""
+        """Share of weights whose flip probability is below 2⁻²⁴: hardly ever flipped."""
         return self._average("saturated_share")
 
     def kl(self, prior: BernoulliPosterior | Mapping[str, Tensor] | float = 0.0) -> float:
@@ -341,7 +341,7 @@ class PosteriorMixture:
         return self._average("flip_rate")
 
     def saturated_share(self) -> float:
-        """Mean over members of the share of weights that no drawn network flips."""
+        """Mean over members of the share of weights with a flip probability below 2⁻²⁴."""
         return self._average("saturated_share")
 
     @property

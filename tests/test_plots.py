@@ -13,6 +13,7 @@ from bbnn_uq.monte_carlo import MetricCurve
 
 @pytest.fixture(autouse=True)
 def _no_figure_is_left_open():
+    plt.close("all")  # those of doctests
     yield
     plt.close("all")
 
