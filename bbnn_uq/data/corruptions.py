@@ -174,7 +174,10 @@ def _corrupt(
 def _rotate(image: np.ndarray, degrees: float, ends: _Range, _key: Any) -> np.ndarray:
     from scipy.ndimage import rotate
 
-    return rotate(image, degrees, axes=(1, 2), reshape=False, order=1, cval=ends[0])
+    # "constant" would not interpolate across the border, and lose pixels that lie partly inside.
+    return rotate(
+        image, degrees, axes=(1, 2), reshape=False, order=1, mode="grid-constant", cval=ends[0]
+    )
 
 
 def _blur(image: np.ndarray, share: float, _ends: _Range, _key: Any) -> np.ndarray:

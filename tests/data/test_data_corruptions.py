@@ -26,6 +26,7 @@ def test_five_severities_that_grow() -> None:
 
 def test_rotation_is_linear_interpolation_at_turned_places() -> None:
     image = IMAGES[:1]
+    framed = np.pad(image[0, 1], 9, constant_values=-0.5)  # what comes in from outside
     for severity, degrees in enumerate((15, 30, 45, 60, 75), 1):
         found = corrupt(image, "rotation", severity, value_range=(-0.5, 0.9))[0, 1]
         cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
@@ -33,12 +34,11 @@ def test_rotation_is_linear_interpolation_at_turned_places() -> None:
             # Counterclockwise, as seen with row 0 on top: what is here came from clockwise of it.
             right, up = column - 4.5, 3.5 - row
             from_right, from_up = cosine * right + sine * up, cosine * up - sine * right
-            i, j = 3.5 - from_up, 4.5 + from_right
-            inside = 0 <= i <= 7 and 0 <= j <= 9
-            top, left = min(int(i), 6), min(int(j), 8)
+            i, j = 9 + 3.5 - from_up, 9 + 4.5 + from_right
+            top, left = int(i), int(j)
             a, b = i - top, j - left
-            corners = image[0, 1, top : top + 2, left : left + 2] if inside else np.zeros((2, 2))
-            wanted = np.array([1 - a, a]) @ corners @ np.array([1 - b, b]) if inside else -0.5
+            corners = framed[top : top + 2, left : left + 2]
+            wanted = np.array([1 - a, a]) @ corners @ np.array([1 - b, b])
             assert found[row, column] == pytest.approx(wanted, abs=1e-6)
 
 
