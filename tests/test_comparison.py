@@ -1,13 +1,11 @@
 """compare: differences and tests against closed forms, pairing by inputs, and what it writes."""
 
-import builtins
 import json
 import math
 import re
 import shutil
 from html.parser import HTMLParser
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -977,16 +975,3 @@ def test_a_fault_while_drawing_leaves_the_earlier_comparison(tmp_path, pair, mon
 
 def test_reprs_are_short(pair):
     assert repr(compare(pair, scores=["entropy"])) == "Comparison('b/0' with 'a/0': 42 rows)"
-
-
-def test_the_page_of_docs_runs(tmp_path, monkeypatch, capsys):
-    page = (Path(__file__).parent.parent / "docs" / "comparing.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(report, "draw_figures", lambda *_, **__: None)
-    monkeypatch.setattr(pages, "report_page", lambda **_: "")
-    exec(builtins.compile(code, "comparing.md", "exec"), {})
-    assert capsys.readouterr().out.startswith("weak against strong: ")
-    written = json.loads((tmp_path / "runs/compared/comparison.json").read_text(encoding="utf-8"))
-    for key in {*written, *written["settings"], *written["rows"][0], *written["methods"]["weak"]}:
-        assert f"`{key}`" in page, key

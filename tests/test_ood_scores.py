@@ -5,10 +5,8 @@ import importlib.machinery
 import importlib.util
 import itertools
 import math
-import re
 import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +30,6 @@ from bbnn_uq.ood_scores import (
     RelativeMahalanobisScore,
 )
 
-DOCS = Path(__file__).parent.parent / "docs" / "ood_scores.md"
 GAUSSIAN = [MahalanobisScore, RelativeMahalanobisScore, GaussianMixtureScore]
 
 
@@ -594,13 +591,6 @@ def test_a_score_that_is_not_fitted_says_so(kind, tmp_path):
     with pytest.raises(ValueError, match="is not fitted"):
         kind().save(tmp_path / "score.npz")
     assert not list(tmp_path.iterdir())
-
-
-def test_the_example_of_the_page_runs(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
-    exec(compile(example, "ood_scores.md", "exec"), {})
-    assert 0.5 < float(capsys.readouterr().out.split()[-1]) <= 1.0
 
 
 # --- scales and damage -----------------------------------------------------------------------

@@ -1,8 +1,6 @@
 """scikit-learn estimators: its own checks, and what they add to them."""
 
 import pickle
-import re
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -345,19 +343,3 @@ def test_the_architecture_is_that_of_a_table(fitted):
     assert not torch.equal(real["input_scale.scale"], torch.ones(4))
     binary = [m for m in fitted.model_.modules() if isinstance(m, nn.Linear)]
     assert len(fitted.posterior_.natural_param) == len(binary) == 2
-
-
-def test_the_page_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parent.parent / "docs" / "sklearn.md"
-    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    names = {}
-    for block in blocks:
-        exec(compile(block, "block", "exec"), names)
-    accuracy, _, ece, search = capsys.readouterr().out.splitlines()
-    assert float(accuracy) > 0.93
-    assert 0.0 < float(ece) < 0.1
-    assert float(search.split()[-1]) > 0.3
-    assert names["mean"].shape == names["std"].shape == (5,)
-    expected = names["classifier"].predict_proba(names["x"])
-    np.testing.assert_allclose(names["probs"], expected, rtol=1e-9)
