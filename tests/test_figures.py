@@ -4,7 +4,6 @@ import importlib.util
 import math
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pytest
 import torch
 
@@ -75,8 +74,7 @@ def test_a_script_draws_its_figure_and_prints_its_tables(
 
 
 def test_the_overview_is_drawn(script, tmp_path):
-    with plt.style.context("default"):  # the script chooses a style
-        script("overview").main(["--epochs", "1", "--out", str(tmp_path)])
+    script("overview").main(["--epochs", "1", "--out", str(tmp_path)])
     assert (tmp_path / "overview.png").read_bytes().startswith(b"\x89PNG")
     readme = (FOLDER.parent.parent / "README.md").read_text(encoding="utf-8")
     assert "(docs/figures/overview.png)" in readme

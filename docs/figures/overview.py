@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -45,6 +45,25 @@ def histogram(posterior: BernoulliPosterior) -> tuple[np.ndarray, np.ndarray]:
     return np.histogram(size.clamp(EDGES[0], EDGES[-1]).numpy(), EDGES)
 
 
+def figure(
+    posteriors: Mapping[str, BernoulliPosterior], scores: Mapping[str, np.ndarray]
+) -> plt.Figure:
+    """λ of both posteriors; scores of the known set, which is the first, and of strange ones."""
+    inside, *strange = scores
+    curves = {name: metrics.roc_curve(scores[inside], scores[name]) for name in strange}
+    fig, axes = plt.subplots(1, 3, figsize=(12.0, 3.9), width_ratios=(1.1, 1.1, 0.9))
+    plots.natural_param_histograms({k: histogram(v) for k, v in posteriors.items()}, axes[0])
+    plots.ood_histograms(scores, axes[1], score="entropy")
+    plots.roc_curves(curves, axes[2])
+    # A set looks the same in both panels: the first colour and dash are those of the ID set.
+    legend = axes[2].get_legend()
+    for name, style in zip(strange, list(plt.rcParams["axes.prop_cycle"])[1:], strict=False):
+        for line in (*axes[2].lines, *legend.legend_handles):
+            if line.get_label() == name:
+                line.set(**style)
+    return fig
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train both, draw the networks of ours, and write the figure."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -52,7 +71,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     chosen = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    plt.style.use("bbnn_uq.plots.figure")
 
     train, test = (load_data("digits-low", split=split) for split in ("train", "test"))
     model = models.build("mlp:128x2", train.input_shape, train.num_classes, dropout=0.1)
@@ -67,22 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         **{name: load_data(name, split="test").x for name in ("digits-high", "photo-patches")},
     }
     scores = {name: predict(model, posterior, x).predictive_entropy for name, x in shown.items()}
-    inside, *strange = scores
-    curves = {name: metrics.roc_curve(scores[inside], scores[name]) for name in strange}
-
-    fig, axes = plt.subplots(1, 3, figsize=(12.0, 3.9), width_ratios=(1.1, 1.1, 0.9))
-    both = {"bbnn-uq": posterior, "published recipe": published}
-    plots.natural_param_histograms({k: histogram(v) for k, v in both.items()}, axes[0])
-    plots.ood_histograms(scores, axes[1], score="entropy")
-    plots.roc_curves(curves, axes[2])
-    # A set looks the same in both panels: the first colour and dash are those of the ID set.
-    legend = axes[2].get_legend()
-    for name, style in zip(strange, list(plt.rcParams["axes.prop_cycle"])[1:], strict=False):
-        for line in (*axes[2].lines, *legend.legend_handles):
-            if line.get_label() == name:
-                line.set(**style)
     chosen.out.mkdir(parents=True, exist_ok=True)
-    fig.savefig(chosen.out / "overview.png", pil_kwargs={"optimize": True})
+    with plt.style.context("bbnn_uq.plots.figure"):
+        figure({"bbnn-uq": posterior, "published recipe": published}, scores).savefig(
+            chosen.out / "overview.png", pil_kwargs={"optimize": True}
+        )
 
 
 if __name__ == "__main__":

@@ -14,14 +14,11 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 import torch
 import toy
-from matplotlib import patheffects
-from matplotlib.axes import Axes
 from torch import Tensor
 
-from bbnn_uq import BernoulliPosterior, metrics, predict
+from bbnn_uq import BernoulliPosterior, metrics, plots, predict
 from bbnn_uq.regression import RegressionPredictive
 
 NOISE = 0.25
@@ -92,49 +89,20 @@ def share(held: np.ndarray) -> float:
     return float(held.mean())
 
 
-def draw_prediction(
-    ax: Axes, x: np.ndarray, predictive: RegressionPredictive, data: tuple[np.ndarray, np.ndarray]
-) -> None:
-    """Mean and bands of ±2 std, the function and the data."""
-    blue, orange = sns.color_palette("colorblind")[:2]
-    for low, high in ((WIDTH[0], 0.0), GAP, (END, WIDTH[1])):
-        ax.axvspan(low, high, color="0.94", linewidth=0)
-    mean, spread = predictive.mean, 2.0 * predictive.std
-    ax.fill_between(
-        x, mean - spread, mean + spread, color=blue, alpha=0.22, linewidth=0, label="±2 std, total"
-    )
-    if predictive.epistemic_std.any():
-        spread = 2.0 * predictive.epistemic_std
-        ax.fill_between(
-            x, mean - spread, mean + spread, color=blue, alpha=0.5, linewidth=0,
-            label="±2 std, epistemic",
-        )  # fmt: skip
-    ax.plot(*data, ".", color=toy.INK, markersize=3, alpha=0.7, label="data")
-    ax.plot(x, function(x), color="black", linestyle="--", linewidth=1.2, label="function")
-    # The white edge keeps the line apart from the bands in grey.
-    edge = [patheffects.withStroke(linewidth=3.6, foreground="white")]
-    ax.plot(x, mean, color=orange, linewidth=2.0, path_effects=edge, label="prediction")
-    ax.set(xlim=WIDTH, ylim=(-2.6, 2.6), xlabel="x")
-    ax.text(sum(GAP) / 2, 2.4, "no data", ha="center", va="top", fontsize=8, color=toy.INK)
-    sns.despine(ax=ax)
-
-
 def figure(
     x: np.ndarray,
     shown: dict[str, RegressionPredictive],
     data: tuple[np.ndarray, np.ndarray],
 ) -> plt.Figure:
-    """A panel for each predictive."""
-    fig, axes = plt.subplots(1, len(shown), figsize=(11.4, 3.5), sharey=True, layout="constrained")
-    for ax, (name, predictive) in zip(axes, shown.items(), strict=True):
-        draw_prediction(ax, x, predictive, data)
-        ax.set_title(name, fontsize="medium")
-    axes[0].set_ylabel("y")
-    handles, labels = axes[-1].get_legend_handles_labels()
-    fig.legend(
-        handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, markerscale=2
-    )
-    toy.letter(axes)
+    """A panel for each predictive, with grey grounds where there are no data."""
+    fig, axes = plt.subplots(1, len(shown), figsize=(11.0, 3.7), sharey=True)
+    for ax, predictive in zip(axes, shown.values(), strict=True):
+        for low, high in ((WIDTH[0], 0.0), GAP, (END, WIDTH[1])):
+            ax.axvspan(low, high, color="0.94", linewidth=0)
+        plots.regression_band(x, predictive, ax, data=data, function=function(x))
+        ax.set_ylim(-2.6, 2.6)
+        ax.text(sum(GAP) / 2, 2.4, "no data", ha="center", va="top", fontsize="small")
+    toy.name_panels(axes, list(shown), pad=38)
     return fig
 
 
@@ -163,8 +131,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "mode of the posterior": found["paper's recipe, mode"][1],
         f"mean of {toy.NETWORKS} drawn networks": found["paper's recipe, mean"][1],
     }
-    fig = figure(x_grid, shown, (x, y))
-    fig.savefig(chosen.out / "regression-1d.png", dpi=150, pil_kwargs={"optimize": True})
+    with plt.style.context("bbnn_uq.plots.figure"):
+        fig = figure(x_grid, shown, (x, y))
+        fig.savefig(chosen.out / "regression-1d.png", dpi=130, pil_kwargs={"optimize": True})
     plt.close(fig)
 
 

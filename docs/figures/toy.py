@@ -23,7 +23,6 @@ from bbnn_uq.models import OutputScale
 from bbnn_uq.optim import STEAdam
 from bbnn_uq.training import binary_parameters
 
-INK = "0.25"
 NETWORKS = 100
 REAL_LR = 0.03  # fit's
 STE_LR = 0.01
@@ -174,10 +173,12 @@ def table(first: str, rows: Mapping[str, Mapping[str, float]]) -> None:
     print()
 
 
-def letter(axes: Sequence[Axes]) -> None:
-    """Panel letters, left of the titles."""
-    for ax, name in zip(axes, "abcdefgh", strict=False):
-        ax.set_title(name, loc="left", fontweight="bold", fontsize="medium")
+def name_panels(axes: Sequence[Axes], names: Sequence[str], pad: float) -> None:
+    """Letters and titles, as far above the axes as their legends are high, in points."""
+    for ax, letter, name in zip(axes, "abcdefgh", names, strict=False):
+        ax.set_title(letter, loc="left", fontweight="bold", pad=pad)
+        ax.set_title(name, pad=pad)
+        ax.label_outer()
 
 
 def arguments(description: str, steps: int, argv: Sequence[str] | None) -> argparse.Namespace:

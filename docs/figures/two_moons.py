@@ -11,16 +11,13 @@ from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn as sns
 import torch
 import toy
-from matplotlib.axes import Axes
-from matplotlib.contour import QuadContourSet
 from scipy.spatial import cKDTree
 from sklearn.datasets import make_moons
 from torch import Tensor
 
-from bbnn_uq import BernoulliPosterior, Predictive, metrics, predict
+from bbnn_uq import BernoulliPosterior, Predictive, metrics, plots, predict
 
 WIDTH, HEIGHT = (-2.5, 3.5), (-2.0, 2.5)
 FAR = 1.0  # distance to the nearest training point, beyond which no moon reaches
@@ -72,50 +69,18 @@ def disagreement(predictive: Predictive) -> np.ndarray:
     return np.zeros(len(predictive.probs)) if found is None else found
 
 
-def draw_points(ax: Axes, points: Tensor, labels: Tensor) -> None:
-    """Classes by colour and by shape."""
-    for label, marker, colour in ((0, "o", "#9ecae1"), (1, "^", "#fdae6b")):
-        x1, x2 = points[labels == label].numpy().T
-        ax.scatter(
-            x1, x2, s=13, marker=marker, color=colour, edgecolors="black", linewidths=0.5,
-            label=f"class {label}",
-        )  # fmt: skip
-    ax.set(xlim=WIDTH, ylim=HEIGHT, xlabel="$x_1$", aspect="equal")
-
-
-def draw_probability(
-    ax: Axes, x1: np.ndarray, x2: np.ndarray, probability: np.ndarray
-) -> QuadContourSet:
-    """P(y = 1) with its contours, since both ends of the colours are dark in grey."""
-    surface = probability.reshape(len(x2), len(x1))
-    filled = ax.contourf(x1, x2, surface, np.linspace(0, 1, 11), cmap="RdBu_r", alpha=0.85)
-    ax.contour(x1, x2, surface, [0.5], colors="black", linewidths=1.8)
-    ax.contour(x1, x2, surface, [0.1, 0.9], colors="black", linewidths=1, linestyles=[":", "--"])
-    return filled
-
-
 def figure(grid: dict[str, Predictive], points: Tensor, labels: Tensor) -> plt.Figure:
     """Three surfaces of P(y = 1), and the mutual information of the last."""
     x1, x2, _ = plane()
-    fig, axes = plt.subplots(1, 4, figsize=(10.6, 3.25), sharey=True, layout="constrained")
-    filled = None
-    for ax, (name, predictive) in zip(axes, grid.items(), strict=False):
-        filled = draw_probability(ax, x1, x2, predictive.probs[:, 1])
-        ax.set_title(name, fontsize="medium")
-    below = {"location": "bottom", "aspect": 30, "pad": 0.03}
-    bar = fig.colorbar(filled, ax=axes[:3], shrink=0.4, ticks=np.linspace(0, 1, 6), **below)
-    bar.set_label("P(y = 1); lines: 0.5 solid, 0.1 dotted, 0.9 dashed")
-    surface = disagreement(list(grid.values())[-1]).reshape(len(x2), len(x1))
-    filled = axes[3].contourf(x1, x2, surface, np.linspace(0, 0.7, 8), cmap="YlGnBu")
-    bar = fig.colorbar(filled, ax=axes[3], ticks=np.linspace(0, 0.7, 8), **below)
-    bar.set_label("mutual information (nats)")
-    axes[3].set_title("where they disagree", fontsize="medium")
+    fig, axes = plt.subplots(1, 4, figsize=(12.0, 3.6), sharey=True)
+    shape, data = (len(x2), len(x1)), {"points": points, "labels": labels}
+    for ax, predictive in zip(axes, grid.values(), strict=False):
+        plots.probability_surface(x1, x2, predictive.probs[:, 1].reshape(shape), ax, **data)
+    last = disagreement(list(grid.values())[-1]).reshape(shape)
+    plots.uncertainty_surface(x1, x2, last, axes[3], label="mutual information (nats)", **data)
     for ax in axes:
-        draw_points(ax, points, labels)
-        sns.despine(ax=ax)
-    axes[0].set_ylabel("$x_2$")
-    axes[0].legend(loc="lower left", fontsize=8, framealpha=0.85, edgecolor="none")
-    toy.letter(axes)
+        ax.set_aspect("equal")
+    toy.name_panels(axes, [*grid, "where they disagree"], pad=22)
     return fig
 
 
@@ -144,8 +109,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         "mode of the posterior": found["paper's recipe, mode"][1],
         f"mean of {toy.NETWORKS} drawn networks": found["paper's recipe, mean"][1],
     }
-    fig = figure(shown, *data)
-    fig.savefig(chosen.out / "two-moons.png", dpi=150, pil_kwargs={"optimize": True})
+    with plt.style.context("bbnn_uq.plots.figure"):
+        fig = figure(shown, *data)
+        fig.savefig(chosen.out / "two-moons.png", dpi=120, pil_kwargs={"optimize": True})
     plt.close(fig)
 
 
