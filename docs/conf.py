@@ -10,6 +10,10 @@ import re
 import sys
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.nodes import make_refnode
+
 import bbnn_uq
 
 HERE = Path(__file__).parent
@@ -78,6 +82,22 @@ def escape_bars(app, what, name, obj, options, lines):
     lines[:] = [re.sub(r"\|(λ|∇_μ|ε|x)\|", r"\\|\1\\|", line) for line in lines]
 
 
+class NamesAsLinks(SphinxPostTransform):
+    """Names such as ``bbnn_uq.metrics.ece`` become links, in pages that code hosts show as well."""
+
+    default_priority = 20  # what is a reference has been resolved by then
+
+    def run(self, **kwargs):
+        """Called by Sphinx for each page."""
+        known = self.env.domains["py"].objects
+        for literal in list(self.document.findall(nodes.literal)):
+            entry = known.get(literal.astext())
+            if entry is not None and not isinstance(literal.parent, nodes.reference):
+                target = (self.env.docname, entry.docname, entry.node_id)
+                literal.replace_self(make_refnode(self.app.builder, *target, literal.deepcopy()))
+
+
 def setup(app):
     """Called by Sphinx."""
+    app.add_post_transform(NamesAsLinks)
     app.connect("autodoc-process-docstring", escape_bars)
