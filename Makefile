@@ -12,7 +12,8 @@ figures: .venv/.core
 	$(BIN)/python docs/figures/two_moons.py
 	$(BIN)/python docs/figures/regression_1d.py
 
-# docs/_build/html/docs/index.html; notebooks that have changed are executed.
+# docs/_build/html/docs/index.html. Notebooks that have changed are executed; `make clean` forgets
+# those of another state of the package.
 docs: .venv/.test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs . docs/_build/html
 

@@ -26,7 +26,18 @@ __all__ = [
     "without_math",
 ]
 
-_LINES = ("-", "--", ":", "-.")
+_LINES: tuple[Any, ...] = (
+    "-",
+    "--",
+    ":",
+    "-.",
+    (0, (5, 1, 1, 1, 1, 1)),
+    (0, (10, 2)),
+    (0, (1, 4)),
+    (0, (10, 2, 2, 2)),
+    (0, (3, 4)),
+    (0, (10, 2, 1, 2, 1, 2)),
+)
 
 
 def check_curve(
@@ -99,7 +110,7 @@ def palette(count: int) -> list[tuple[float, float, float]]:
     return sns.color_palette("colorblind", max(count, 1))  # pyright: ignore[reportReturnType]
 
 
-def series(count: int) -> list[tuple[tuple[float, float, float], str]]:
+def series(count: int) -> list[tuple[tuple[float, float, float], Any]]:
     """Colour and line style of each of so many series."""
     return [(colour, _LINES[i % len(_LINES)]) for i, colour in enumerate(palette(count)[:count])]
 
