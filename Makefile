@@ -17,8 +17,9 @@ figures: .venv/.core
 docs: .venv/.test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs . docs/_build/html
 
+# By file, since tests of a file share what is slow to make.
 test: .venv/.test lint
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.test
 	$(BIN)/ruff check .

@@ -272,7 +272,8 @@ def _convolutions(
     if len(shape) != 3 or min(shape[1:]) < smallest:
         raise ValueError(
             f"{model} needs input_shape (C, H, W) with H and W at least {smallest}, got "
-            f"{shape}; reshape the inputs, or use an MLP (mlp:256x3), which takes any shape"
+            f"{shape}; give images as (N, C, H, W), by x.transpose(0, 3, 1, 2) from (N, H, W, C) "
+            "and x[:, None] from (N, H, W), or use an MLP (mlp:256x3), which takes any shape"
         )
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (fan_in, fan_out) in enumerate(pairwise((shape[0], *channels)), start=1):

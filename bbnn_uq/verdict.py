@@ -216,8 +216,8 @@ def _of_numbers(
     if doubtful:
         yield (
             f"The error over networks exceeds that over inputs for {listed(doubtful)}; predict "
-            "with more networks, if the posterior has BatchNorm statistics for them (train "
-            "--batchnorm-networks)."
+            "with more networks; a model with BatchNorm wants statistics for each of them (train "
+            "with --batchnorm-networks 128, then draw --samples 128)."
         )
 
 

@@ -19,7 +19,7 @@ import bbnn_uq
 HERE = Path(__file__).parent
 
 # Of what the commands print about themselves.
-os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+os.environ |= {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb"}
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 project = "bbnn-uq"

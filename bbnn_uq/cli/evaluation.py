@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import nn
 
 import bbnn_uq
@@ -33,6 +34,8 @@ __all__ = [
     "temperatures_of",
 ]
 
+LOOKED_AT = 64  # inputs, to see their range
+FAR_WIDER = 5.0
 NUM_GROUPS = 7
 """Groups of networks for errors over networks: prime, so that the members of a mixture mix."""
 
@@ -46,7 +49,7 @@ def load_for(posterior: Posterior, spec: str) -> ArrayData:
     """A data set as a posterior's model takes it, left on disk where it can be."""
     architecture, about = posterior.metadata.get("architecture"), posterior.metadata.get("data")
     ends = about.get("value_range") if isinstance(about, dict) else None
-    return load_data(
+    data = load_data(
         spec,
         split="test",
         input_shape=architecture["input_shape"] if isinstance(architecture, dict) else None,
@@ -54,6 +57,22 @@ def load_for(posterior: Posterior, spec: str) -> ArrayData:
         value_range=None if isinstance(ends, list) and len(set(ends)) == 1 else ends,
         in_memory=False,
     )
+    _warn_of_another_scale(data, ends)
+    return data
+
+
+def _warn_of_another_scale(data: ArrayData, ends: Any) -> None:
+    """Warn of inputs that span several times the range that training inputs do."""
+    if not isinstance(ends, list) or not ends[0] < ends[1] or len(data.x) == 0:
+        return
+    some = np.asarray(data.x[:LOOKED_AT], dtype=np.float64)
+    low, high = float(some.min()), float(some.max())
+    if high - low > FAR_WIDER * (ends[1] - ends[0]):
+        warnings.warn(
+            f"data {data.name!r} span {low:g} to {high:g}, and training inputs {ends[0]:g} to "
+            f"{ends[1]:g}: are they on one scale?",
+            stacklevel=2,
+        )
 
 
 def load_sets(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +22,7 @@ from bbnn_uq.cli.run_state import HINT
 from bbnn_uq.data import ArrayData
 from bbnn_uq.posterior import Posterior, PosteriorMixture, load
 from bbnn_uq.training import CHECKPOINT, fit
+from bbnn_uq.verdict import listed
 
 __all__ = ["train_posterior"]
 
@@ -44,6 +47,7 @@ def train_posterior(
     check_count(members, "members")
     if data.y is None or data.num_classes is None:
         raise ValueError(f"--data {data.name!r} has no labels; add an array y of class numbers")
+    _warn_of_empty_classes(data.y, data.num_classes)
     seed = check_seed(recipe.get("seed", 0))
     architecture = {
         "model": model,
@@ -109,6 +113,16 @@ def _resumable(states: list[Path]) -> Iterator[None]:
                 raise Interrupted(HINT) from None
             error.add_note(HINT)
         raise
+
+
+def _warn_of_empty_classes(labels: np.ndarray, num_classes: int) -> None:
+    empty = np.flatnonzero(np.bincount(labels, minlength=num_classes) == 0)
+    if len(empty):
+        warnings.warn(
+            f"no training input is of class {listed(map(str, empty))} of {num_classes}: classes "
+            "are numbered from 0 without gaps, as np.unique(y, return_inverse=True)[1] does",
+            stacklevel=2,
+        )
 
 
 def _check_outputs(network: nn.Module, data: ArrayData, model: str) -> None:

@@ -125,12 +125,12 @@ def batchnorm_disagreement(
     The root mean square over networks and features of (m_s − m) / √v, with m_s the mean of
     network s and m, v the posterior's averages: the shift, in standard deviations, that a
     network without statistics of its own suffers at that layer. Above about 0.1 it is worth a
-    :func:`refresh_batchnorm`; at 1 the layer's output is mostly misplaced.
+    :func:`bbnn_uq.refresh_batchnorm`; at 1 the layer's output is mostly misplaced.
 
     Args:
         model: the architecture; it is left unchanged.
         posterior: whose averages are checked.
-        data: training inputs, as for :func:`refresh_batchnorm`.
+        data: training inputs, as for :func:`bbnn_uq.refresh_batchnorm`.
         num_samples: networks to compare with.
         seed: of the networks.
         num_inputs: how many inputs to measure on.

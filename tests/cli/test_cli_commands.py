@@ -377,3 +377,14 @@ def test_only_the_output_folder_is_written(here, ood):
         *(f"report/{file.name}" for file in (here / "report").iterdir()),
     }
     assert all(after[name] == content for name, content in before.items())
+
+
+@pytest.mark.filterwarnings("default:data 'bytes' span")
+@pytest.mark.parametrize(("factor", "warned"), [(255.0, True), (1.5, False)])
+def test_inputs_on_another_scale_are_warned_of(factor, warned, here, ood, undrawn):
+    x = np.load("far.npz")["x"]
+    np.savez("bytes.npz", x=factor * np.load("data.npz")["x"][: len(x)])
+    found = ood(ood="bytes.npz")
+    assert found.status == 0
+    assert ("are they on one scale?" in found.err) == warned
+    assert ("warning: data 'bytes' span" in found.err) == warned

@@ -151,3 +151,14 @@ def test_a_model_with_another_number_of_outputs_is_refused(here, run):
     assert "outputs of shape (2, 7) for 2 inputs of 2 classes" in outcome.err
     assert outcome.err.count("\n") == 1
     assert not (here / "out").exists()
+
+
+@pytest.mark.filterwarnings("default:no training input")
+def test_classes_without_a_training_input_are_warned_of(here, run):
+    x = np.random.default_rng(0).random((20, 4), dtype=np.float32)
+    np.savez("gap.npz", x=x, y=np.arange(20) % 2 * 2 + 1)  # labels 1 and 3
+    small = ["--model", "mlp:4x1", "--epochs", 1, "--device", "cpu", "--out", "new"]
+    found = run("train", "--data", "gap.npz", *small)
+    assert found.status == 0
+    assert "warning: no training input is of class 0, 2 of 4: classes are numbered" in found.err
+    assert "no training input" not in run("train", "--data", "data.npz", *small).err
