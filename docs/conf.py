@@ -73,7 +73,8 @@ intersphinx_mapping = {
 
 html_theme = "furo"
 html_title = f"bbnn-uq {release}"
-html_static_path = []
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]
 html_theme_options = {"navigation_with_keys": True}
 
 
