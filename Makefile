@@ -17,9 +17,10 @@ figures: .venv/.core
 docs: .venv/.test
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --conf-dir docs . docs/_build/html
 
-# By file, since tests of a file share what is slow to make.
+# By file, since tests of a file share what is slow to make; one thread each, since threads that
+# wait for a core cost more than they bring.
 test: .venv/.test lint
-	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: .venv/.test
 	$(BIN)/ruff check .
