@@ -33,7 +33,6 @@ exclude_patterns = [".venv", "docs/_build", "runs", "**/.ipynb_checkpoints"]
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
-    "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
@@ -49,7 +48,6 @@ nb_execution_timeout = 180
 nb_merge_streams = True
 
 nitpicky = True
-autosummary_generate = False
 # Docstrings state shapes, units and ranges, which the annotations repeat at length.
 autodoc_typehints = "none"
 autodoc_preserve_defaults = True
